@@ -1,0 +1,1 @@
+//! Arrow batches to bytes and back: codecs, block files, rollup files. Pure: no I/O, no async.

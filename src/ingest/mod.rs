@@ -1,0 +1,1 @@
+//! Bytes from clients to resolved sample batches. Pure: no I/O, no async, no clock.

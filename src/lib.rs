@@ -1,0 +1,17 @@
+//! AetherDB: a time-series database for metrics. See ARCHITECTURE.md.
+
+pub mod clock;
+pub mod telemetry;
+
+pub mod model;
+
+pub mod columnar;
+pub mod ingest;
+
+pub mod storage;
+
+pub mod query;
+
+pub mod promql;
+
+pub mod http;

@@ -1,0 +1,15 @@
+//! Plain values that every folder speaks of: time, labels, samples, matchers, metadata.
+//!
+//! No I/O, no async, no clock. Lowest row of the dependency table.
+
+pub mod labels;
+pub mod matcher;
+pub mod metadata;
+pub mod sample;
+pub mod time;
+
+pub use labels::{Labels, LabelsBuilder, LabelsError, METRIC_NAME};
+pub use matcher::{MatchOp, Matcher, MatcherError};
+pub use metadata::{Metadata, MetricType};
+pub use sample::{STALE_NAN_BITS, SampleBatch, Samples, SeriesRef, is_stale, stale_nan};
+pub use time::{TimeRange, Timestamp};

@@ -1,0 +1,1 @@
+//! PromQL and AetherDB's superset of it: text to physical plan to value.

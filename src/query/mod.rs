@@ -1,0 +1,1 @@
+//! DataFusion over a snapshot of the storage. Knows no query language.

@@ -1,0 +1,56 @@
+//! What can go wrong below the query engine, sorted by whose fault it is.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Whose fault an error is; `http` turns it into a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request asked for something that cannot be.
+    Caller,
+    /// Bytes on disk are not what was written.
+    Data,
+    /// Disk, memory or a limit is used up; may pass.
+    Resources,
+    /// A mistake of our own.
+    Internal,
+}
+
+/// An error of the storage engine.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    #[error("{path}: {source}", path = path.display())]
+    Io { path: PathBuf, source: io::Error },
+    /// Damage, found by a checksum or a bound.
+    #[error("{path} is damaged at offset {offset}: {reason}", path = path.display())]
+    Corrupt { path: PathBuf, offset: u64, reason: String },
+    /// The disk is full: queries go on, writes wait.
+    #[error("read-only: {0}")]
+    ReadOnly(String),
+    #[error("the write-ahead log failed and takes no more writes until a restart: {0}")]
+    WalPoisoned(String),
+    #[error("limit {limit} reached ({setting} = {value})")]
+    LimitReached { limit: &'static str, setting: &'static str, value: u64 },
+    #[error("the data directory {path} is in use by another process ({holder})", path = path.display())]
+    Locked { path: PathBuf, holder: String },
+    #[error("shutting down")]
+    ShuttingDown,
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl StorageError {
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            StorageError::Corrupt { .. } => ErrorKind::Data,
+            StorageError::Internal(_) => ErrorKind::Internal,
+            StorageError::Locked { .. } => ErrorKind::Caller,
+            StorageError::Io { .. }
+            | StorageError::ReadOnly(_)
+            | StorageError::WalPoisoned(_)
+            | StorageError::LimitReached { .. }
+            | StorageError::ShuttingDown => ErrorKind::Resources,
+        }
+    }
+}

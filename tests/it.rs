@@ -1,0 +1,5 @@
+//! The one integration-test binary.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod layering;
