@@ -76,10 +76,10 @@ pub trait Part: Send + Sync + Debug {
         values: &mut BTreeSet<String>,
     ) -> Result<(), StorageError> {
         for series in self.select(matchers, range)? {
-            if let Some(value) = series.labels.get(name) {
-                if !values.contains(value) {
-                    values.insert(value.to_owned());
-                }
+            if let Some(value) = series.labels.get(name)
+                && !values.contains(value)
+            {
+                values.insert(value.to_owned());
             }
         }
         Ok(())
