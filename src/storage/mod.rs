@@ -1,9 +1,19 @@
 //! The engine: log, memtables, blocks, manifest, and what keeps them in order.
 
 pub mod error;
+pub mod metadata;
+pub mod options;
 pub mod part;
+pub mod plan;
 pub mod snapshot;
+pub mod status;
 
 pub use error::StorageError;
+pub use metadata::MetadataStore;
+pub use options::{StorageOptions, WalSync};
 pub use part::{Part, PartSeries, ReadStats, SeriesReader};
 pub use snapshot::{SelectedSeries, Snapshot, SnapshotReader};
+pub use status::{
+    BlockStatus, EngineStatus, FlushReport, HeadStatus, QuarantinedBlock, RecoveryReport,
+    ReplayProgress, WalStatus,
+};

@@ -1,0 +1,140 @@
+//! What the store says of itself: everything that `/api/v1/status` shows, as plain values.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::model::TimeRange;
+use crate::storage::options::WalSync;
+
+/// The store at one moment.
+#[derive(Debug, Clone)]
+pub struct EngineStatus {
+    /// Identity of the data directory, given when it was made.
+    pub database_uuid: uuid::Uuid,
+    pub data_dir: PathBuf,
+    /// When writes are acknowledged; [`WalSync::survives`] says what that is worth.
+    pub wal_sync: WalSync,
+    /// Why writes are refused; `None` while they are taken.
+    pub read_only: Option<String>,
+    pub head: HeadStatus,
+    pub wal: WalStatus,
+    /// Oldest writes first.
+    pub blocks: Vec<BlockStatus>,
+    pub block_bytes: u64,
+    pub block_samples: u64,
+    /// Blocks that were set aside because they are damaged or missing.
+    pub quarantined: Vec<QuarantinedBlock>,
+    /// The latest flush that succeeded since the start.
+    pub last_flush: Option<FlushReport>,
+    /// Why the latest flush failed; `None` once one has succeeded after it.
+    pub flush_error: Option<String>,
+    /// What the start found and did.
+    pub recovery: RecoveryReport,
+    /// Where samples lie, in head and blocks.
+    pub time_range: Option<TimeRange>,
+}
+
+/// What is in memory and not yet in a block.
+#[derive(Debug, Clone, Default)]
+pub struct HeadStatus {
+    /// Series in the head's table.
+    pub series: u64,
+    pub samples: u64,
+    pub bytes: u64,
+    pub time_range: Option<TimeRange>,
+    /// Memtables that wait for their flush or are in it.
+    pub frozen: usize,
+}
+
+/// What is in the log.
+#[derive(Debug, Clone, Default)]
+pub struct WalStatus {
+    pub segments: u64,
+    /// Bytes that a restart would have to replay.
+    pub bytes: u64,
+    /// Everything up to here is acknowledged and survives as the sync mode says.
+    pub durable_lsn: u64,
+    /// Everything up to here is in blocks.
+    pub flushed_lsn: u64,
+}
+
+/// One block of the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockStatus {
+    pub file: String,
+    /// 0 as flushed, higher once compacted.
+    pub level: u8,
+    pub time_range: TimeRange,
+    pub series: u64,
+    pub samples: u64,
+    pub bytes: u64,
+}
+
+/// A block that is not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuarantinedBlock {
+    pub block: BlockStatus,
+    pub reason: String,
+}
+
+/// What one flush did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FlushReport {
+    /// Files written; 0 if there was nothing to flush.
+    pub blocks: usize,
+    pub samples: u64,
+    pub series: u64,
+    pub bytes: u64,
+    pub took: Duration,
+    /// When it ended, in milliseconds since the Unix epoch.
+    pub finished_ms: i64,
+}
+
+/// What a start found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    pub blocks: usize,
+    /// Files that no manifest names, left by an interrupted flush, and removed.
+    pub orphans_removed: usize,
+    pub segments: u64,
+    pub records: u64,
+    pub samples: u64,
+    pub series: u64,
+    /// What was dropped at the log's end: writes that were never acknowledged.
+    pub torn_tail: Option<String>,
+    /// Flushes that replay needed to stay within its memory.
+    pub flushes: usize,
+    pub took: Duration,
+}
+
+/// How far a start has come; shared with the server, which answers while the store opens.
+#[derive(Debug, Default)]
+pub struct ReplayProgress {
+    bytes_total: AtomicU64,
+    bytes_done: AtomicU64,
+    samples: AtomicU64,
+}
+
+impl ReplayProgress {
+    pub fn expect_bytes(&self, total: u64) {
+        self.bytes_total.store(total, Ordering::Relaxed);
+    }
+
+    pub fn advance(&self, bytes: u64, samples: u64) {
+        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+        self.samples.fetch_add(samples, Ordering::Relaxed);
+    }
+
+    pub fn bytes_total(&self) -> u64 {
+        self.bytes_total.load(Ordering::Relaxed)
+    }
+
+    pub fn bytes_done(&self) -> u64 {
+        self.bytes_done.load(Ordering::Relaxed)
+    }
+
+    pub fn samples(&self) -> u64 {
+        self.samples.load(Ordering::Relaxed)
+    }
+}
