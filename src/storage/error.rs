@@ -53,4 +53,28 @@ impl StorageError {
             | StorageError::ShuttingDown => ErrorKind::Resources,
         }
     }
+
+    /// A file or directory is not there.
+    pub fn is_not_found(&self) -> bool {
+        self.io_kind() == Some(io::ErrorKind::NotFound)
+    }
+
+    /// The disk, or our part of it, is full.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self.io_kind(), Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
+    fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            StorageError::Io { source, .. } => Some(source.kind()),
+            _ => None,
+        }
+    }
+}
+
+impl From<StorageError> for io::Error {
+    fn from(error: StorageError) -> Self {
+        let kind = error.io_kind().unwrap_or(io::ErrorKind::Other);
+        io::Error::new(kind, error)
+    }
 }

@@ -7,6 +7,8 @@ pub mod part;
 pub mod plan;
 pub mod snapshot;
 pub mod status;
+pub mod vfs;
+pub mod wal;
 
 pub use error::StorageError;
 pub use metadata::MetadataStore;
