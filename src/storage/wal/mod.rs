@@ -4,7 +4,7 @@
 //! [`Wal::start`], then appends, rotations and truncations, then [`Wal::close`].
 //!
 //! Invariant: a record is applied to the sink, and its ticket resolved, only after it is on disk
-//! (or as [`SyncMode`] says), and in the order of the log.
+//! (or as [`WalSync`] says), and in the order of the log.
 //! Invariant: the registration of a series stands in the log before any sample that names it;
 //! [`Wal::log_series`] is called before the id is known to anybody else.
 
@@ -21,10 +21,11 @@ use uuid::Uuid;
 
 use crate::model::{Metadata, SampleBatch};
 use crate::storage::error::StorageError;
+use crate::storage::options::WalSync;
 use crate::storage::vfs::Vfs;
 use crate::telemetry::Telemetry;
 
-pub use options::{SyncMode, SyncModeError, WalOptions};
+pub use options::WalOptions;
 
 /// A record's number in the log: 1, 2, 3, … without gaps. 0 is before the first.
 pub type Lsn = u64;
@@ -83,7 +84,7 @@ pub struct TornTail {
 
 /// Whether the log takes writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum WalState {
+pub enum LogState {
     /// Not started yet.
     Starting,
     Running,
@@ -96,9 +97,9 @@ pub enum WalState {
 
 /// The log at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WalStatus {
-    pub state: WalState,
-    pub sync: SyncMode,
+pub struct LogStatus {
+    pub state: LogState,
+    pub sync: WalSync,
     /// The last record that is known to be on disk.
     pub durable_lsn: Lsn,
     /// The last record that was written.
@@ -110,7 +111,7 @@ pub struct WalStatus {
 
 /// A write on its way: await it, or [`CommitTicket::wait`] for it.
 ///
-/// Ready when the write is durable (or as [`SyncMode`] says) and visible. Dropping it changes
+/// Ready when the write is durable (or as [`WalSync`] says) and visible. Dropping it changes
 /// nothing about the write.
 #[derive(Debug)]
 pub struct CommitTicket {
@@ -223,9 +224,9 @@ impl Wal {
         Err(StorageError::ShuttingDown)
     }
 
-    pub fn status(&self) -> WalStatus {
-        WalStatus {
-            state: WalState::Starting,
+    pub fn status(&self) -> LogStatus {
+        LogStatus {
+            state: LogState::Starting,
             sync: self.options.sync,
             durable_lsn: 0,
             written_lsn: 0,
