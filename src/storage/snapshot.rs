@@ -2,15 +2,19 @@
 //!
 //! Parts are held in order of their writes: where two have the same (series, timestamp), the
 //! later part's sample wins, which makes "last acknowledged write wins" hold over all parts.
+//!
+//! A damaged part does not fail the view: what can be read is served, and the view's warnings
+//! say what is missing. Ask for them after reading.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::model::{Labels, Matcher, Samples, TimeRange};
-use crate::storage::error::StorageError;
+use crate::storage::error::{ErrorKind, StorageError};
 use crate::storage::part::{Part, PartSeries, ReadStats, SeriesReader};
 
 /// What exists at one moment. Files of its parts stay readable until it is dropped.
@@ -18,8 +22,39 @@ use crate::storage::part::{Part, PartSeries, ReadStats, SeriesReader};
 pub struct Snapshot {
     /// Oldest writes first; the head is last.
     parts: Vec<Arc<dyn Part>>,
-    /// What is missing from the view and why, to be told with every answer.
-    warnings: Vec<String>,
+    warnings: Arc<Warnings>,
+}
+
+/// What is missing from a view and why, each once. Grows when reading meets damage.
+#[derive(Debug, Default)]
+struct Warnings(Mutex<BTreeSet<String>>);
+
+/// Warnings that one view keeps; a thousand damaged blocks need not all be named.
+const WARNINGS_MAX: usize = 20;
+
+impl Warnings {
+    fn add(&self, warning: String) {
+        let mut warnings = self.0.lock();
+        if warnings.len() < WARNINGS_MAX {
+            warnings.insert(warning);
+        }
+    }
+
+    /// Passes `result` on, but turns damage of one part into a warning.
+    fn tolerate<T>(
+        &self,
+        part: &dyn Part,
+        result: Result<T, StorageError>,
+    ) -> Result<Option<T>, StorageError> {
+        match result {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.kind() == ErrorKind::Data => {
+                self.add(format!("{}: samples may be missing: {error}", part.name()));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// A series of the snapshot and where its samples are.
@@ -33,15 +68,20 @@ pub struct SelectedSeries {
 impl Snapshot {
     /// `parts` in order of their writes.
     pub fn new(parts: Vec<Arc<dyn Part>>, warnings: Vec<String>) -> Self {
-        Self { parts, warnings }
+        let known = Warnings::default();
+        for warning in warnings {
+            known.add(warning);
+        }
+        Self { parts, warnings: Arc::new(known) }
     }
 
     pub fn parts(&self) -> &[Arc<dyn Part>] {
         &self.parts
     }
 
-    pub fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// What is missing and why, to be told with the answer; complete once all is read.
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.0.lock().iter().cloned().collect()
     }
 
     /// Where samples lie; `None` if there are none.
@@ -58,9 +98,10 @@ impl Snapshot {
         let mut lists: Vec<(u32, std::vec::IntoIter<PartSeries>)> = Vec::new();
         for (number, part) in (0u32..).zip(self.overlapping(range)) {
             if let Some(part) = part {
-                let series = part.select(matchers, range)?;
-                if !series.is_empty() {
-                    lists.push((number, series.into_iter()));
+                let series = part.select(matchers, range);
+                match self.warnings.tolerate(part.as_ref(), series)? {
+                    Some(series) if !series.is_empty() => lists.push((number, series.into_iter())),
+                    _ => {}
                 }
             }
         }
@@ -75,7 +116,8 @@ impl Snapshot {
     ) -> Result<BTreeSet<String>, StorageError> {
         let mut names = BTreeSet::new();
         for part in self.overlapping(range).flatten() {
-            part.label_names(matchers, range, &mut names)?;
+            let added = part.label_names(matchers, range, &mut names);
+            self.warnings.tolerate(part.as_ref(), added)?;
         }
         Ok(names)
     }
@@ -89,7 +131,8 @@ impl Snapshot {
     ) -> Result<BTreeSet<String>, StorageError> {
         let mut values = BTreeSet::new();
         for part in self.overlapping(range).flatten() {
-            part.label_values(name, matchers, range, &mut values)?;
+            let added = part.label_values(name, matchers, range, &mut values);
+            self.warnings.tolerate(part.as_ref(), added)?;
         }
         Ok(values)
     }
@@ -99,6 +142,7 @@ impl Snapshot {
         SnapshotReader {
             parts: self.parts.clone(),
             readers: self.parts.iter().map(|_| None).collect(),
+            warnings: Arc::clone(&self.warnings),
             pieces: Vec::new(),
             merged: Samples::default(),
         }
@@ -144,6 +188,7 @@ fn merge(mut lists: Vec<(u32, std::vec::IntoIter<PartSeries>)>) -> Vec<SelectedS
 pub struct SnapshotReader {
     parts: Vec<Arc<dyn Part>>,
     readers: Vec<Option<Box<dyn SeriesReader>>>,
+    warnings: Arc<Warnings>,
     /// End of each source's samples in the output, kept to spare allocations.
     pieces: Vec<usize>,
     merged: Samples,
@@ -167,7 +212,14 @@ impl SnapshotReader {
             let start = out.len();
             let part = &self.parts[index];
             let reader = self.readers[index].get_or_insert_with(|| Arc::clone(part).reader());
-            stats.add(reader.read(local, range, out)?);
+            let read = reader.read(local, range, out);
+            match self.warnings.tolerate(part.as_ref(), read)? {
+                Some(read) => stats.add(read),
+                None => {
+                    out.timestamps.truncate(start);
+                    out.values.truncate(start);
+                }
+            }
             if out.len() > start {
                 in_order &= start == 0 || out.timestamps[start - 1] < out.timestamps[start];
                 self.pieces.push(out.len());
@@ -217,5 +269,67 @@ mod tests {
         merge_pieces(&input, &[3, 6, 7], &mut merged);
         assert_eq!(merged.timestamps, [5, 10, 20, 30, 40]);
         assert_eq!(merged.values, [4.0, 1.0, 7.0, 3.0, 6.0]);
+    }
+
+    /// One series `m`, whose samples are fine or damaged.
+    #[derive(Debug)]
+    struct OneSeries {
+        name: &'static str,
+        at: i64,
+        damaged: bool,
+    }
+
+    impl Part for OneSeries {
+        fn name(&self) -> String {
+            self.name.to_owned()
+        }
+
+        fn time_range(&self) -> Option<TimeRange> {
+            Some(TimeRange::at(self.at))
+        }
+
+        fn select(&self, _: &[Matcher], _: TimeRange) -> Result<Vec<PartSeries>, StorageError> {
+            let labels = Labels::from_pairs([("__name__", "m")]).unwrap();
+            Ok(vec![PartSeries { labels, local: 0 }])
+        }
+
+        fn reader(self: Arc<Self>) -> Box<dyn SeriesReader> {
+            Box::new(OneReader(self))
+        }
+    }
+
+    struct OneReader(Arc<OneSeries>);
+
+    impl SeriesReader for OneReader {
+        fn read(
+            &mut self,
+            _: u32,
+            _: TimeRange,
+            out: &mut Samples,
+        ) -> Result<ReadStats, StorageError> {
+            out.push(self.0.at, 1.0);
+            if self.0.damaged {
+                let reason = "bad checksum".to_owned();
+                return Err(StorageError::Corrupt { path: "b".into(), offset: 7, reason });
+            }
+            Ok(ReadStats::default())
+        }
+    }
+
+    #[test]
+    fn a_damaged_part_is_left_out_and_told() {
+        let good = OneSeries { name: "good", at: 5, damaged: false };
+        let bad = OneSeries { name: "bad", at: 9, damaged: true };
+        let view = Snapshot::new(vec![Arc::new(good), Arc::new(bad)], Vec::new());
+        let series = view.select(&[], TimeRange::ALL).unwrap();
+        let mut out = Samples::default();
+        let mut reader = view.reader();
+        for _ in 0..2 {
+            reader.read(&series[0], TimeRange::ALL, &mut out).unwrap();
+            assert_eq!(out.timestamps, [5]);
+        }
+        let warnings = view.warnings();
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].starts_with("bad: samples may be missing: b is damaged at offset 7"));
     }
 }
