@@ -1,1 +1,17 @@
-//! Arrow batches to bytes and back: codecs, block files, rollup files. Pure: no I/O, no async.
+//! Arrow batches to compact bytes and back: codecs, block files, merging.
+//!
+//! The write walk comes through here twice: the memtable seals its chunks with [`codec`], and flush
+//! and compaction hand ordered Arrow batches ([`schema`]) to the block writer. The read
+//! walk comes back through the block reader.
+//!
+//! Pure: bytes in, bytes out. Files, clocks and threads belong to `storage`.
+//!
+//! Invariant: within a batch rows are ordered by (series, time), and no (series, time) occurs twice.
+//! Invariant: every f64 comes back with the bits it had.
+//! Invariant: no input makes a decoder panic or allocate more than a checked bound.
+
+pub mod codec;
+pub mod error;
+pub mod schema;
+
+pub use error::{ColumnarError, ErrorKind};
