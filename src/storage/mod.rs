@@ -1,6 +1,8 @@
 //! The engine: log, memtables, blocks, manifest, and what keeps them in order.
 
+pub mod engine;
 pub mod error;
+pub mod manifest;
 pub mod metadata;
 pub mod options;
 pub mod part;
@@ -10,6 +12,7 @@ pub mod status;
 pub mod vfs;
 pub mod wal;
 
+pub use engine::Engine;
 pub use error::StorageError;
 pub use metadata::MetadataStore;
 pub use options::{StorageOptions, WalSync};
