@@ -10,8 +10,10 @@
 //! Invariant: every f64 comes back with the bits it had.
 //! Invariant: no input makes a decoder panic or allocate more than a checked bound.
 
+pub mod aggregate;
 pub mod codec;
 pub mod error;
+pub mod parquet;
 pub mod schema;
 
 pub use error::{ColumnarError, ErrorKind};

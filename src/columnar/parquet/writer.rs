@@ -1,0 +1,336 @@
+//! Writes one rollup file, series by series, in bounded memory.
+//!
+//! Encodings were chosen by measurement (see ARCHITECTURE.md, "Decisions"): labels and the mostly
+//! constant counts as dictionary and run length, times plain under zstd, which finds the columns
+//! that scraped series share, values plain under zstd.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch,
+    StringArray, TimestampMillisecondArray, new_null_array,
+};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{Int32Type, SchemaRef};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use crate::columnar::aggregate::RollupColumns;
+use crate::columnar::parquet::columns::{
+    BUCKET_END, BUCKET_START, CHANGES, COUNT, FIRST, FIRST_TS, LAST, LAST_TS, LabelColumns, MAX,
+    METRIC, MIN, RESET_SUM, RESETS, ROLLUP_SCHEMA_VERSION, STALE, SUM,
+};
+use crate::model::{Labels, METRIC_NAME};
+
+/// Options of a rollup file; the defaults are what the server uses.
+#[derive(Debug, Clone)]
+pub struct RollupWriterOptions {
+    /// Rows per row group: the unit of pruning, and of memory while writing.
+    pub row_group_rows: usize,
+    pub zstd_level: i32,
+}
+
+impl Default for RollupWriterOptions {
+    fn default() -> Self {
+        Self { row_group_rows: 128 * 1024, zstd_level: 3 }
+    }
+}
+
+/// What a finished file holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RollupFileSummary {
+    pub rows: u64,
+    pub series: u64,
+    /// First and last `bucket_end`, in ms.
+    pub first_bucket: Option<i64>,
+    pub last_bucket: Option<i64>,
+    pub first_metric: String,
+    pub last_metric: String,
+}
+
+/// Writes the rows of series in ascending order of labels.
+pub struct RollupFileWriter<W: Write + Send> {
+    writer: ArrowWriter<W>,
+    schema: SchemaRef,
+    resolution_ms: i64,
+    row_group_rows: usize,
+    metric: TextRuns,
+    labels: Vec<(String, TextRuns)>,
+    rows: RollupColumns,
+    summary: RollupFileSummary,
+}
+
+impl<W: Write + Send> RollupFileWriter<W> {
+    pub fn new(
+        sink: W,
+        columns: &LabelColumns,
+        resolution_ms: i64,
+        options: &RollupWriterOptions,
+    ) -> parquet::errors::Result<Self> {
+        let schema = columns.schema();
+        let properties = properties(columns, resolution_ms, options)?;
+        Ok(Self {
+            writer: ArrowWriter::try_new(sink, Arc::clone(&schema), Some(properties))?,
+            schema,
+            resolution_ms,
+            row_group_rows: options.row_group_rows,
+            metric: TextRuns::default(),
+            labels: columns
+                .iter()
+                .map(|(label, _)| (label.to_owned(), TextRuns::default()))
+                .collect(),
+            rows: RollupColumns::default(),
+            summary: RollupFileSummary::default(),
+        })
+    }
+
+    /// Adds the rows of one series. Labels without a column in this file are an error of the
+    /// caller, who must have added them to the [`LabelColumns`].
+    pub fn push(&mut self, labels: &Labels, rows: &RollupColumns) -> parquet::errors::Result<()> {
+        let (Some(&first), Some(&last)) = (rows.bucket_end.first(), rows.bucket_end.last()) else {
+            return Ok(());
+        };
+        let metric = labels.metric_name();
+        if self.summary.series == 0 {
+            metric.clone_into(&mut self.summary.first_metric);
+        }
+        metric.clone_into(&mut self.summary.last_metric);
+        self.summary.series += 1;
+        self.summary.rows += rows.len() as u64;
+        let summary = &mut self.summary;
+        summary.first_bucket = Some(summary.first_bucket.map_or(first, |known| known.min(first)));
+        summary.last_bucket = Some(summary.last_bucket.map_or(last, |known| known.max(last)));
+
+        self.metric.extend(metric, rows.len());
+        let mut known = self.labels.iter_mut();
+        for (name, value) in labels.iter().filter(|(name, _)| *name != METRIC_NAME) {
+            // Both sides ascend by name, so one walk finds them all.
+            for (column, runs) in known.by_ref() {
+                if column == name {
+                    runs.extend(value, rows.len());
+                    break;
+                }
+                assert!(column.as_str() < name, "label {name:?} has no column in this file");
+                runs.skip(rows.len());
+            }
+        }
+        known.for_each(|(_, runs)| runs.skip(rows.len()));
+        self.rows.extend(rows);
+        if self.rows.len() >= self.row_group_rows { self.write_row_group() } else { Ok(()) }
+    }
+
+    /// Writes what is left and the footer; gives the sink back.
+    pub fn finish(mut self) -> parquet::errors::Result<(W, RollupFileSummary)> {
+        self.write_row_group()?;
+        Ok((self.writer.into_inner()?, self.summary))
+    }
+
+    fn write_row_group(&mut self) -> parquet::errors::Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let rows = std::mem::take(&mut self.rows);
+        let has_samples = NullBuffer::from_iter(rows.count.iter().map(|count| *count > 0));
+        let has_samples = (has_samples.null_count() > 0).then_some(has_samples);
+        let starts: Vec<i64> = rows.bucket_end.iter().map(|end| end - self.resolution_ms).collect();
+        let count = |column: Vec<u64>| -> ArrayRef {
+            let column = column.into_iter().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+            Arc::new(Int64Array::from_iter_values(column))
+        };
+        let value = |column: Vec<f64>| -> ArrayRef {
+            Arc::new(Float64Array::new(column.into(), has_samples.clone()))
+        };
+        let time = |column: Vec<i64>, nulls: Option<NullBuffer>| -> ArrayRef {
+            Arc::new(TimestampMillisecondArray::new(column.into(), nulls).with_timezone("UTC"))
+        };
+        let row_count = rows.len();
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
+        arrays.push(self.metric.take(row_count)?);
+        for (_, runs) in &mut self.labels {
+            arrays.push(runs.take(row_count)?);
+        }
+        arrays.push(time(starts, None));
+        arrays.push(time(rows.bucket_end, None));
+        arrays.push(count(rows.count));
+        for column in [rows.sum, rows.min, rows.max, rows.first, rows.last] {
+            arrays.push(value(column));
+        }
+        arrays.push(time(rows.first_ts, has_samples.clone()));
+        arrays.push(time(rows.last_ts, has_samples.clone()));
+        arrays.push(Arc::new(Float64Array::from(rows.reset_sum)));
+        arrays.push(count(rows.resets));
+        arrays.push(count(rows.changes));
+        let stale = TimestampMillisecondArray::from_iter(rows.stale_ts).with_timezone("UTC");
+        arrays.push(Arc::new(stale));
+        self.writer.write(&RecordBatch::try_new(Arc::clone(&self.schema), arrays)?)?;
+        self.writer.flush()
+    }
+}
+
+/// One text column of the row group in hand, as runs: a series has one value for all its rows.
+#[derive(Debug, Default)]
+struct TextRuns {
+    /// Distinct values of the row group.
+    keys: HashMap<String, i32>,
+    values: Vec<String>,
+    /// Key (−1 is null) and number of rows.
+    runs: Vec<(i32, usize)>,
+}
+
+impl TextRuns {
+    fn extend(&mut self, value: &str, rows: usize) {
+        let key = match self.keys.get(value) {
+            Some(key) => *key,
+            None => {
+                let key = i32::try_from(self.values.len()).expect("fewer values than rows");
+                self.keys.insert(value.to_owned(), key);
+                self.values.push(value.to_owned());
+                key
+            }
+        };
+        self.push_run(key, rows);
+    }
+
+    fn skip(&mut self, rows: usize) {
+        self.push_run(-1, rows);
+    }
+
+    fn push_run(&mut self, key: i32, rows: usize) {
+        match self.runs.last_mut() {
+            Some((last, count)) if *last == key => *count += rows,
+            _ => self.runs.push((key, rows)),
+        }
+    }
+
+    /// The column as an array; starts the next row group.
+    fn take(&mut self, rows: usize) -> Result<ArrayRef, arrow::error::ArrowError> {
+        let runs = std::mem::take(self);
+        let values = StringArray::from(runs.values);
+        if values.is_empty() {
+            let text = arrow::datatypes::DataType::Dictionary(
+                Box::new(arrow::datatypes::DataType::Int32),
+                Box::new(arrow::datatypes::DataType::Utf8),
+            );
+            return Ok(new_null_array(&text, rows));
+        }
+        let mut keys = Vec::with_capacity(rows);
+        for &(key, count) in &runs.runs {
+            keys.resize(keys.len() + count, key.max(0));
+        }
+        let all_present = runs.runs.iter().all(|(key, _)| *key >= 0);
+        let nulls = (!all_present).then(|| {
+            let mut present = arrow::array::BooleanBufferBuilder::new(rows);
+            runs.runs.iter().for_each(|(key, count)| present.append_n(*count, *key >= 0));
+            NullBuffer::new(present.finish())
+        });
+        let keys = Int32Array::new(keys.into(), nulls);
+        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::new(values))?))
+    }
+}
+
+fn properties(
+    columns: &LabelColumns,
+    resolution_ms: i64,
+    options: &RollupWriterOptions,
+) -> parquet::errors::Result<WriterProperties> {
+    let facts = [
+        ("aetherdb.schema_version", ROLLUP_SCHEMA_VERSION.to_string()),
+        ("aetherdb.resolution_ms", resolution_ms.to_string()),
+        ("aetherdb.buckets", "left-open, right-closed".to_owned()),
+    ];
+    let facts = facts.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value));
+    let end = i32::try_from(columns.len() + 2).expect("fewer columns than i32::MAX");
+    let sorted = (0..=end).filter(|column| *column != end - 1).map(|column_idx| SortingColumn {
+        column_idx,
+        descending: false,
+        nulls_first: true,
+    });
+    let mut builder = WriterProperties::builder()
+        .set_created_by(concat!("aetherdb ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(options.zstd_level)?))
+        .set_max_row_group_row_count(Some(options.row_group_rows * 2))
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_key_value_metadata(Some(facts.collect()))
+        .set_sorting_columns(Some(sorted.collect()));
+    for name in [BUCKET_START, BUCKET_END, FIRST_TS, LAST_TS, STALE, SUM, MIN, MAX, FIRST, LAST] {
+        builder = builder
+            .set_column_dictionary_enabled(ColumnPath::from(name), false)
+            .set_column_encoding(ColumnPath::from(name), Encoding::PLAIN);
+    }
+    for name in [METRIC, COUNT, RESET_SUM, RESETS, CHANGES] {
+        builder = builder.set_column_dictionary_enabled(ColumnPath::from(name), true);
+    }
+    Ok(builder.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+    use crate::columnar::aggregate::roll_up_samples;
+    use crate::columnar::parquet::reader::{append_rows, series_runs};
+    use crate::model::{Samples, stale_nan};
+
+    fn series(pairs: &[(&str, &str)]) -> Labels {
+        Labels::from_pairs(pairs.iter().copied()).unwrap()
+    }
+
+    #[test]
+    fn a_file_gives_back_series_and_rows() {
+        let mut wanted = Vec::new();
+        let mut columns = LabelColumns::new();
+        for number in 0..7 {
+            let host = format!("h{number}");
+            let labels = if number % 2 == 0 {
+                series(&[(METRIC_NAME, "cpu"), ("host", &host), ("sum", "x")])
+            } else {
+                series(&[(METRIC_NAME, "mem"), ("host", &host)])
+            };
+            labels.iter().skip(1).for_each(|(name, _)| columns.add(name));
+            let mut samples = Samples::default();
+            for step in 0..50 {
+                let value = if step == 49 { stale_nan() } else { f64::from(step * number) };
+                samples.push(i64::from(step) * 15_000 + 1, value);
+            }
+            samples.push(900_000, stale_nan());
+            let mut rows = RollupColumns::default();
+            roll_up_samples(&samples, 60_000, &mut rows);
+            wanted.push((labels, rows));
+        }
+        wanted.sort_by(|left, right| left.0.cmp(&right.0));
+        let options = RollupWriterOptions { row_group_rows: 30, ..Default::default() };
+        let mut writer = RollupFileWriter::new(Vec::new(), &columns, 60_000, &options).unwrap();
+        for (labels, rows) in &wanted {
+            writer.push(labels, rows).unwrap();
+        }
+        let (bytes, summary) = writer.finish().unwrap();
+        assert_eq!((summary.series, summary.first_bucket), (7, Some(60_000)));
+        assert_eq!((summary.first_metric.as_str(), summary.last_metric.as_str()), ("cpu", "mem"));
+
+        let mut found: Vec<(Labels, RollupColumns)> = Vec::new();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(bytes)).unwrap();
+        for batch in reader.build().unwrap() {
+            let batch = batch.unwrap();
+            for (labels, range) in series_runs(&batch, &columns).unwrap() {
+                match found.last_mut() {
+                    Some((last, rows)) if *last == labels => append_rows(&batch, range, rows),
+                    _ => {
+                        let mut rows = RollupColumns::default();
+                        append_rows(&batch, range, &mut rows).unwrap();
+                        found.push((labels, rows));
+                        Ok(())
+                    }
+                }
+                .unwrap();
+            }
+        }
+        assert_eq!(found, wanted);
+    }
+}
