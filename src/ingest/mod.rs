@@ -8,8 +8,10 @@ pub mod decompress;
 pub mod error;
 pub mod exposition;
 pub mod influx;
+mod labels;
 pub mod limits;
 pub mod line_protocol;
+mod number;
 pub mod options;
 pub mod remote_write;
 pub mod resolver;
@@ -21,3 +23,6 @@ pub use options::{ParseOptions, Precision};
 pub use resolver::{
     Field, KeyFormat, KeyRef, Known, ResolveError, SeriesResolver, Shape, ShapeId, ShapeKey,
 };
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -28,6 +28,7 @@ pub enum KeyFormat {
 /// A shape in the form in which it is built and compared.
 #[derive(Debug, Clone)]
 pub struct ShapeKey {
+    format: KeyFormat,
     bytes: Vec<u8>,
     scope_len: usize,
 }
@@ -35,7 +36,7 @@ pub struct ShapeKey {
 impl ShapeKey {
     /// A shape without fields; `extra_labels` are those that the request adds to every series.
     pub fn new(format: KeyFormat, extra_labels: &[(String, String)]) -> Self {
-        let mut key = Self { bytes: vec![format as u8], scope_len: 0 };
+        let mut key = Self { format, bytes: vec![format as u8], scope_len: 0 };
         for text in extra_labels.iter().flat_map(|(name, value)| [name, value]) {
             key.push_text(text.as_bytes());
         }
@@ -48,6 +49,10 @@ impl ShapeKey {
         let mut key = Self::new(format, extra_labels);
         key.push_field(b"", true);
         key
+    }
+
+    pub fn format(&self) -> KeyFormat {
+        self.format
     }
 
     pub fn clear_fields(&mut self) {
@@ -79,7 +84,7 @@ impl ShapeKey {
             });
             at = end;
         }
-        Shape { fields: fields.into_boxed_slice() }
+        Shape { scope: Box::from(&self.bytes[..self.scope_len]), fields: fields.into_boxed_slice() }
     }
 
     fn push_text(&mut self, text: &[u8]) {
@@ -92,6 +97,8 @@ impl ShapeKey {
 /// What stands behind a raw key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shape {
+    /// Format and added labels, as one comparable text.
+    pub scope: Box<[u8]>,
     pub fields: Box<[Field]>,
 }
 
@@ -136,10 +143,14 @@ pub enum ResolveError {
 
 /// Finds series by raw keys. Made for one request, used by one thread.
 pub trait SeriesResolver {
+    /// Forgets the current key: what follows has another format, or another sender.
+    fn start(&mut self);
+
     /// The number of a shape; `None` if there is no room for another.
     fn shape(&mut self, shape: &ShapeKey) -> Option<ShapeId>;
 
-    /// The key that followed the current one last time, if `input` starts with it.
+    /// The key that followed the current one last time, if `input` starts with it. Only keys of
+    /// one format and the same added labels follow each other.
     fn predict(&self, input: &[u8]) -> Option<Known<'_>>;
 
     fn known(&self, key: KeyRef) -> Known<'_>;

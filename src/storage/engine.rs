@@ -115,6 +115,8 @@ impl Engine {
 struct NoSeries;
 
 impl SeriesResolver for NoSeries {
+    fn start(&mut self) {}
+
     fn shape(&mut self, _: &ShapeKey) -> Option<ShapeId> {
         None
     }

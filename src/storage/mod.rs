@@ -7,6 +7,7 @@ pub mod metadata;
 pub mod options;
 pub mod part;
 pub mod plan;
+pub mod series;
 pub mod snapshot;
 pub mod status;
 pub mod vfs;
