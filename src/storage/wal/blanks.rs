@@ -1,0 +1,181 @@
+//! Makes segments ahead of their use, so that a commit never waits for 128 MB of zeros.
+//!
+//! One blank segment is kept ready. On a full disk the maker tries again every so often and asks
+//! for twice the reserve before it goes on, so that it does not flap.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::storage::error::StorageError;
+use crate::storage::vfs::Vfs;
+use crate::storage::wal::WalOptions;
+use crate::storage::wal::segment::BlankSegment;
+
+/// Where blank segments are made and taken.
+#[derive(Debug)]
+pub(super) struct Blanks {
+    vfs: Arc<dyn Vfs>,
+    dir: PathBuf,
+    options: WalOptions,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: Vec<BlankSegment>,
+    /// Number of the next segment to make; 0 before the first segment is there.
+    next: u64,
+    /// Whether a thread makes segments; otherwise the taker does.
+    threaded: bool,
+    stopping: bool,
+    /// Why none can be made at the moment.
+    full: Option<String>,
+    /// Why none can be made any more.
+    failed: Option<String>,
+}
+
+/// What came of an attempt to take a blank segment.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Segment(BlankSegment),
+    /// The disk is full.
+    Full(String),
+    Failed(String),
+}
+
+impl Blanks {
+    pub(super) fn new(vfs: Arc<dyn Vfs>, dir: PathBuf, options: WalOptions) -> Self {
+        Self { vfs, dir, options, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// Goes on after recovery: `ready` are the segments before number `next`.
+    pub(super) fn resume(&self, ready: Vec<BlankSegment>, next: u64) {
+        let mut state = self.state.lock();
+        state.ready = ready;
+        state.next = next;
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Lets the maker look at the disk again: there may be space now.
+    pub(super) fn retry(&self) {
+        self.changed.notify_all();
+    }
+
+    /// The maker's thread, until [`Blanks::stop`].
+    pub(super) fn run(&self) {
+        loop {
+            self.make();
+            let mut state = self.state.lock();
+            if state.stopping || state.failed.is_some() {
+                return;
+            }
+            if state.full.is_some() {
+                self.changed.wait_for(&mut state, self.options.retry_after);
+            } else if !state.ready.is_empty() || state.next == 0 {
+                self.changed.wait(&mut state);
+            }
+            if state.stopping {
+                return;
+            }
+        }
+    }
+
+    /// From here on a thread is in [`Blanks::run`].
+    pub(super) fn set_threaded(&self) {
+        self.state.lock().threaded = true;
+    }
+
+    pub(super) fn stop(&self) {
+        self.state.lock().stopping = true;
+        self.changed.notify_all();
+    }
+
+    /// Makes a segment if none is ready and there is space.
+    pub(super) fn make(&self) {
+        let number = {
+            let state = self.state.lock();
+            let resumed = state.next > 0;
+            if !resumed || !state.ready.is_empty() || state.stopping || state.failed.is_some() {
+                return;
+            }
+            state.next
+        };
+        let made = self.has_space().and_then(|()| {
+            BlankSegment::create(&*self.vfs, &self.dir, number, self.options.segment_bytes)
+        });
+        let mut state = self.state.lock();
+        match made {
+            Ok(blank) => {
+                state.next = number + 1;
+                state.ready.push(blank);
+                state.full = None;
+            }
+            Err(StorageError::ReadOnly(reason)) => state.full = Some(reason),
+            Err(error) if error.is_disk_full() => state.full = Some(error.to_string()),
+            Err(error) => state.failed = Some(error.to_string()),
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Whether a further segment leaves the reserve alone; an error if not.
+    pub(super) fn has_space(&self) -> Result<(), StorageError> {
+        let was_full = self.state.lock().full.is_some();
+        let reserve = self.options.disk_free_bytes_min;
+        let reserve = if was_full { reserve.saturating_mul(2) } else { reserve };
+        let needed = self.options.segment_bytes.saturating_add(reserve);
+        let free = self.vfs.free_space(&self.dir)?;
+        if free >= needed {
+            return Ok(());
+        }
+        Err(StorageError::ReadOnly(format!(
+            "{free} bytes are free on the disk of {}, a log segment and the reserve need {needed}",
+            self.dir.display()
+        )))
+    }
+
+    /// Takes a blank segment; waits while one is being made.
+    pub(super) fn take(&self) -> Taken {
+        loop {
+            if !self.state.lock().threaded {
+                self.make();
+            }
+            let mut state = self.state.lock();
+            if let Some(blank) = state.take() {
+                drop(state);
+                self.changed.notify_all();
+                return Taken::Segment(blank);
+            }
+            if let Some(reason) = &state.failed {
+                return Taken::Failed(reason.clone());
+            }
+            if let Some(reason) = &state.full {
+                return Taken::Full(reason.clone());
+            }
+            if state.stopping {
+                return Taken::Failed("the log is stopping".to_owned());
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Takes a blank segment if one is ready.
+    pub(super) fn try_take(&self) -> Option<BlankSegment> {
+        let blank = self.state.lock().take();
+        if blank.is_some() {
+            self.changed.notify_all();
+        }
+        blank
+    }
+}
+
+impl State {
+    /// The oldest, so that numbers follow each other.
+    fn take(&mut self) -> Option<BlankSegment> {
+        (!self.ready.is_empty()).then(|| self.ready.remove(0))
+    }
+}
