@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::columnar::codec::CodecError;
+
 /// Whose fault an error is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -37,5 +39,14 @@ impl ColumnarError {
             ColumnarError::Read { .. } | ColumnarError::Write(_) => ErrorKind::Resources,
             ColumnarError::InvalidBatch(_) => ErrorKind::Internal,
         }
+    }
+
+    pub(crate) fn corrupt(offset: u64, reason: impl Into<String>) -> Self {
+        ColumnarError::Corrupt { offset, reason: reason.into() }
+    }
+
+    /// A codec's complaint about bytes of the page at `offset`.
+    pub(crate) fn codec(offset: u64) -> impl Fn(CodecError) -> Self {
+        move |error| Self::corrupt(offset, error.to_string())
     }
 }

@@ -81,7 +81,8 @@ fn choose_width(lengths: &Lengths, count: usize) -> (u32, usize) {
         if exceptions * 4 > count * 3 {
             break;
         }
-        let gap = length((count / exceptions.max(1)) as u64) + 1;
+        // Of gaps spread at random, the widest is about ln(exceptions) times the mean.
+        let gap = length((count / exceptions.max(1) * length(exceptions as u64)) as u64);
         let cost = width * count + exceptions * (gap + widest - width) + 8 + 24;
         if exceptions > 0 && cost < best.1 {
             best = (width, cost);
