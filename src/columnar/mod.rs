@@ -11,6 +11,7 @@
 //! Invariant: no input makes a decoder panic or allocate more than a checked bound.
 
 pub mod aggregate;
+pub mod block;
 pub mod codec;
 pub mod error;
 pub mod parquet;

@@ -8,11 +8,11 @@
 //! An encoder is reused for many chunks and then allocates nothing; decoding needs no scratch.
 //! The bytes do not say how many samples they hold: whoever keeps them keeps the count.
 
-mod bits;
-mod decimal;
-mod integers;
-mod pfor;
-mod varint;
+pub(crate) mod bits;
+pub(crate) mod decimal;
+pub(crate) mod integers;
+pub(crate) mod pfor;
+pub(crate) mod varint;
 
 pub mod timestamps;
 pub mod values;

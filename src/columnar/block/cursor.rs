@@ -1,0 +1,319 @@
+//! Reads samples and summaries of one block, and keeps what the next series will want again.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+
+use crate::columnar::block::cache::Cache;
+use crate::columnar::block::directory::{self, Entry, EntryTimes, EntryValues};
+use crate::columnar::block::format::{PageEntry, PageKind};
+use crate::columnar::block::reader::BlockReader;
+use crate::columnar::block::summary::{self, ChunkSummary};
+use crate::columnar::block::times::{TimesReader, TimesRef};
+use crate::columnar::codec::{CHUNK_SAMPLES_MAX, CodecError, values};
+use crate::columnar::error::ColumnarError;
+use crate::columnar::schema::{self, BATCH_ROWS_MAX};
+use crate::model::{Samples, TimeRange};
+
+/// Decoded timestamp columns that a cursor keeps: those of a thousand scrape targets.
+const COLUMNS_BYTES_MAX: usize = 4 << 20;
+/// Timestamp pages, still encoded.
+const TIMES_BYTES_MAX: usize = 1 << 20;
+
+/// What reading cost.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct CursorStats {
+    pub samples: u64,
+    pub chunks: u64,
+    /// Of the chunks' values, encoded.
+    pub bytes: u64,
+}
+
+/// One chunk as its directory tells it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Chunk {
+    /// First and last timestamp, stale markers included.
+    pub time_range: TimeRange,
+    pub summary: ChunkSummary,
+}
+
+/// A place in one block. Holds at most one page of directory, summaries and values, and bounded
+/// caches of timestamps.
+#[derive(Debug)]
+pub struct BlockCursor {
+    reader: Arc<BlockReader>,
+    directory: Option<DirectoryPage>,
+    values: Option<(usize, Bytes)>,
+    time_pages: Cache<usize, Arc<TimesReader>>,
+    columns: Cache<u32, Arc<[i64]>>,
+}
+
+#[derive(Debug)]
+struct DirectoryPage {
+    index: usize,
+    entries: Vec<Entry>,
+    /// One for each varying chunk, once they are asked for.
+    summaries: Option<Vec<ChunkSummary>>,
+}
+
+impl BlockCursor {
+    pub(crate) fn new(reader: Arc<BlockReader>) -> Self {
+        Self {
+            reader,
+            directory: None,
+            values: None,
+            time_pages: Cache::new(TIMES_BYTES_MAX),
+            columns: Cache::new(COLUMNS_BYTES_MAX),
+        }
+    }
+
+    pub fn reader(&self) -> &Arc<BlockReader> {
+        &self.reader
+    }
+
+    /// Appends the samples of series `local` in `range` to `out`.
+    pub fn read(
+        &mut self,
+        local: u32,
+        range: TimeRange,
+        out: &mut Samples,
+    ) -> Result<CursorStats, ColumnarError> {
+        let mut stats = CursorStats::default();
+        let rows = out.len();
+        let result = self.each_chunk(local, |cursor, entry, _| {
+            stats.bytes += cursor.read_chunk(entry, range, out)?;
+            stats.chunks += 1;
+            Ok(())
+        });
+        if result.is_err() {
+            out.timestamps.truncate(rows);
+            out.values.truncate(rows);
+        }
+        result?;
+        stats.samples = (out.len() - rows) as u64;
+        Ok(stats)
+    }
+
+    /// Appends the chunks of series `local`, in time order, without reading their samples.
+    pub fn chunks(&mut self, local: u32, out: &mut Vec<Chunk>) -> Result<(), ColumnarError> {
+        self.each_chunk(local, |cursor, entry, row| {
+            let times = cursor.times(&entry)?;
+            let (Some(first), Some(last)) = (times.as_slice().first(), times.as_slice().last())
+            else {
+                return Ok(());
+            };
+            let time_range = TimeRange::new(*first, *last)
+                .ok_or_else(|| ColumnarError::corrupt(0, "timestamps do not ascend"))?;
+            let summary = match entry.values {
+                EntryValues::Constant(value) => ChunkSummary::constant(value, entry.samples),
+                EntryValues::Payload { .. } => cursor.summary(row)?,
+            };
+            out.push(Chunk { time_range, summary });
+            Ok(())
+        })
+    }
+
+    /// Calls `each` with every chunk of the series and its row in the directory page.
+    fn each_chunk(
+        &mut self,
+        local: u32,
+        mut each: impl FnMut(&mut Self, Entry, usize) -> Result<(), ColumnarError>,
+    ) -> Result<(), ColumnarError> {
+        let pages = self.reader.pages(PageKind::Directory);
+        // The series may have begun on the page before the first that starts with it.
+        let first = pages.partition_point(|page| page.first < u64::from(local));
+        for index in first.saturating_sub(1)..pages.len() {
+            if self.reader.pages(PageKind::Directory)[index].first > u64::from(local) {
+                break;
+            }
+            let page = self.directory(index)?;
+            let start = page.entries.partition_point(|entry| entry.series < local);
+            let mut row = start;
+            while let Some(entry) =
+                self.directory(index)?.entries.get(row).filter(|entry| entry.series == local)
+            {
+                let entry = *entry;
+                each(self, entry, row)?;
+                row += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, index: usize) -> Result<&mut DirectoryPage, ColumnarError> {
+        if self.directory.as_ref().is_none_or(|page| page.index != index) {
+            let entry = self.reader.pages(PageKind::Directory)[index];
+            let codec = ColumnarError::codec(entry.offset);
+            let first = u32::try_from(entry.first)
+                .map_err(|_| codec(CodecError("series number over 32 bits")))?;
+            let bytes = self.reader.read(&entry)?;
+            let entries = directory::decode(&bytes, first, entry.count as usize).map_err(codec)?;
+            self.directory = Some(DirectoryPage { index, entries, summaries: None });
+        }
+        Ok(self.directory.as_mut().expect("just filled"))
+    }
+
+    /// The summary of the varying chunk in `row` of the directory page in hand.
+    fn summary(&mut self, row: usize) -> Result<ChunkSummary, ColumnarError> {
+        let page = self.directory.as_mut().expect("a row was found in it");
+        let varying = |entry: &&Entry| matches!(entry.values, EntryValues::Payload { .. });
+        if page.summaries.is_none() {
+            let entry = self.reader.pages(PageKind::Summaries).get(page.index);
+            let entry = entry.ok_or_else(|| ColumnarError::corrupt(0, "no page of summaries"))?;
+            let counts: Vec<u32> =
+                page.entries.iter().filter(varying).map(|entry| entry.samples).collect();
+            let summaries = summary::decode(&self.reader.read(entry)?, &counts)
+                .map_err(ColumnarError::codec(entry.offset))?;
+            page.summaries = Some(summaries);
+        }
+        let place = page.entries[..row].iter().filter(varying).count();
+        let summaries = page.summaries.as_deref().unwrap_or_default();
+        summaries.get(place).copied().ok_or_else(|| ColumnarError::corrupt(0, "no such summary"))
+    }
+
+    /// Appends the chunk's samples in `range`; returns the bytes of its payload.
+    fn read_chunk(
+        &mut self,
+        entry: Entry,
+        range: TimeRange,
+        out: &mut Samples,
+    ) -> Result<u64, ColumnarError> {
+        let times = self.times(&entry)?;
+        let times = times.as_slice();
+        let start = times.partition_point(|at| *at < range.start());
+        let end = start + times[start..].partition_point(|at| *at <= range.end());
+        if start == end {
+            return Ok(0);
+        }
+        out.timestamps.extend_from_slice(&times[start..end]);
+        match entry.values {
+            EntryValues::Constant(value) => {
+                out.values.extend(std::iter::repeat_n(value, end - start));
+                Ok(0)
+            }
+            EntryValues::Payload { offset, len } => {
+                let rows = out.values.len();
+                let (page, payload) = self.payload(offset, len as usize)?;
+                values::decode(payload, entry.samples as usize, &mut out.values)
+                    .map_err(ColumnarError::codec(page.offset))?;
+                out.values.truncate(rows + end);
+                out.values.drain(rows..rows + start);
+                Ok(u64::from(len))
+            }
+        }
+    }
+
+    fn payload(&mut self, offset: u64, len: usize) -> Result<(PageEntry, &[u8]), ColumnarError> {
+        let outside = || ColumnarError::corrupt(0, "a chunk lies outside the value pages");
+        let (index, page) = self.reader.page_of(PageKind::Values, offset).ok_or_else(outside)?;
+        let page = *page;
+        if self.values.as_ref().is_none_or(|(known, _)| *known != index) {
+            self.values = Some((index, self.reader.read(&page)?));
+        }
+        let (_, bytes) = self.values.as_ref().expect("just filled");
+        let start = usize::try_from(offset - page.first).map_err(|_| outside())?;
+        let end = start.checked_add(len).ok_or_else(outside)?;
+        Ok((page, bytes.get(start..end).ok_or_else(outside)?))
+    }
+
+    /// The timestamps of a chunk.
+    fn times(&mut self, entry: &Entry) -> Result<Times, ColumnarError> {
+        let TimesRef { column, start } = match entry.times {
+            EntryTimes::Single(at) => return Ok(Times::Single([at])),
+            EntryTimes::Column(times) => times,
+        };
+        let samples = match self.columns.get(&column) {
+            Some(samples) => samples,
+            None => self.load_column(column)?,
+        };
+        let start = start as usize;
+        let end = start + entry.samples as usize;
+        if end > samples.len() {
+            return Err(ColumnarError::corrupt(0, "a chunk exceeds its timestamp column"));
+        }
+        Ok(Times::Column(samples, start..end))
+    }
+
+    fn load_column(&mut self, column: u32) -> Result<Arc<[i64]>, ColumnarError> {
+        let none = || ColumnarError::corrupt(0, "a chunk refers to a missing timestamp column");
+        let (index, page) =
+            self.reader.page_of(PageKind::Times, u64::from(column)).ok_or_else(none)?;
+        let codec = ColumnarError::codec(page.offset);
+        let place = u64::from(column) - page.first;
+        if place >= u64::from(page.count) {
+            return Err(none());
+        }
+        let times = match self.time_pages.get(&index) {
+            Some(times) => times,
+            None => {
+                let times = TimesReader::new(self.reader.read(page)?, page.count as usize)
+                    .map(Arc::new)
+                    .map_err(&codec)?;
+                self.time_pages.insert(index, Arc::clone(&times), times.bytes());
+                times
+            }
+        };
+        let place = usize::try_from(place).map_err(|_| none())?;
+        let samples: Arc<[i64]> = times.column(place).map_err(codec)?.into();
+        self.columns.insert(column, Arc::clone(&samples), size_of_val(&*samples) + 64);
+        Ok(samples)
+    }
+}
+
+enum Times {
+    Single([i64; 1]),
+    Column(Arc<[i64]>, std::ops::Range<usize>),
+}
+
+impl Times {
+    fn as_slice(&self) -> &[i64] {
+        match self {
+            Times::Single(at) => at,
+            Times::Column(samples, range) => &samples[range.clone()],
+        }
+    }
+}
+
+/// All samples of a block as ordered batches.
+#[derive(Debug)]
+pub struct BlockScan {
+    cursor: BlockCursor,
+    /// The next chunk: directory page and row.
+    page: usize,
+    row: usize,
+}
+
+impl BlockScan {
+    pub(crate) fn new(cursor: BlockCursor) -> Self {
+        Self { cursor, page: 0, row: 0 }
+    }
+
+    /// A batch of the samples schema, [`BATCH_ROWS_MAX`] rows at most; `None` at the end.
+    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, ColumnarError> {
+        let mut series: Vec<u32> = Vec::new();
+        let mut samples = Samples::default();
+        while self.page < self.cursor.reader.pages(PageKind::Directory).len() {
+            let page = self.cursor.directory(self.page)?;
+            let Some(entry) = page.entries.get(self.row).copied() else {
+                self.page += 1;
+                self.row = 0;
+                continue;
+            };
+            let rows = samples.len() + entry.samples as usize;
+            if rows > BATCH_ROWS_MAX {
+                break;
+            }
+            self.row += 1;
+            self.cursor.read_chunk(entry, TimeRange::ALL, &mut samples)?;
+            series.resize(samples.len(), entry.series);
+        }
+        if series.is_empty() {
+            return Ok(None);
+        }
+        schema::batch(series, samples.timestamps, samples.values).map(Some)
+    }
+}
+
+// A batch always has room for one chunk, so a scan moves on.
+const _: () = assert!(CHUNK_SAMPLES_MAX <= BATCH_ROWS_MAX);

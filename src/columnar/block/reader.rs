@@ -1,0 +1,212 @@
+//! An open block: header, trailer and page table in memory, everything else on demand.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::columnar::block::cache::Cache;
+use crate::columnar::block::cursor::{BlockCursor, BlockScan};
+use crate::columnar::block::dictionary::Dictionary;
+use crate::columnar::block::format::{
+    self, BlockSummary, HEADER_LEN, PAGE_ENTRY_LEN, PageEntry, PageKind, TRAILER_LEN,
+};
+use crate::columnar::block::index::Selection;
+use crate::columnar::block::page::{BlockSource, PageSource};
+use crate::columnar::block::series::{self, LabelName, SeriesPage};
+use crate::columnar::error::ColumnarError;
+use crate::model::{Labels, Matcher, TimeRange};
+
+/// Decoded dictionary and series pages that one open block keeps, in bytes each.
+const INDEX_CACHE_BYTES_MAX: usize = 4 << 20;
+
+/// Reads one block; shared between threads.
+#[derive(Debug)]
+pub struct BlockReader {
+    source: PageSource,
+    summary: BlockSummary,
+    /// By kind, ascending by `first`.
+    pages: [Vec<PageEntry>; 8],
+    names: OnceLock<Vec<LabelName>>,
+    dictionaries: Mutex<Cache<u64, Arc<Dictionary>>>,
+    series: Mutex<Cache<u64, Arc<SeriesPage>>>,
+}
+
+impl BlockReader {
+    /// Reads and checks header, trailer and page table.
+    pub fn open(source: Arc<dyn BlockSource>) -> Result<Self, ColumnarError> {
+        let source = PageSource::new(source);
+        let len = source.len();
+        if len < (HEADER_LEN + TRAILER_LEN) as u64 {
+            return Err(ColumnarError::corrupt(0, format!("{len} bytes are too few for a block")));
+        }
+        let header = format::decode_header(&source.read_exact(0, HEADER_LEN)?)?;
+        let trailer = source.read_exact(len - TRAILER_LEN as u64, TRAILER_LEN)?;
+        let (summary, table) = format::decode_trailer(header, &trailer, len)?;
+        // The trailer's lengths add up to the file's, so this is no more than the file.
+        let table_bytes = source.read_exact(table.offset, table.pages as usize * PAGE_ENTRY_LEN)?;
+        if crc32fast::hash(&table_bytes) != table.crc {
+            return Err(ColumnarError::corrupt(
+                table.offset,
+                "checksum of the page table does not match",
+            ));
+        }
+        let mut pages = [const { Vec::new() }; 8];
+        for page in format::decode_table(&table, &table_bytes)? {
+            let of_kind: &mut Vec<PageEntry> = &mut pages[page.kind as usize];
+            if of_kind.last().is_some_and(|before| before.first > page.first) {
+                return Err(ColumnarError::corrupt(table.offset, "pages are out of order"));
+            }
+            of_kind.push(page);
+        }
+        Ok(Self {
+            source,
+            summary,
+            pages,
+            names: OnceLock::new(),
+            dictionaries: Mutex::new(Cache::new(INDEX_CACHE_BYTES_MAX)),
+            series: Mutex::new(Cache::new(INDEX_CACHE_BYTES_MAX)),
+        })
+    }
+
+    pub fn summary(&self) -> &BlockSummary {
+        &self.summary
+    }
+
+    /// The series that satisfy all matchers and may have samples in `range`, with their local
+    /// numbers, ascending.
+    pub fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<(Labels, u32)>, ColumnarError> {
+        if !self.overlaps(range) {
+            return Ok(Vec::new());
+        }
+        Selection::new(self, matchers)?.map_or(Ok(Vec::new()), |selection| selection.series())
+    }
+
+    /// The labels of all series; the place is the local number.
+    pub fn labels(&self) -> Result<Vec<Labels>, ColumnarError> {
+        let all = self.select(&[], TimeRange::ALL)?;
+        if all.len() as u64 != self.summary.series {
+            return Err(ColumnarError::corrupt(0, "series pages do not hold all series"));
+        }
+        Ok(all.into_iter().map(|(labels, _)| labels).collect())
+    }
+
+    /// Adds the label names of the series that [`BlockReader::select`] would give.
+    pub fn label_names(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        names: &mut BTreeSet<String>,
+    ) -> Result<(), ColumnarError> {
+        if !self.overlaps(range) {
+            return Ok(());
+        }
+        Selection::new(self, matchers)?.map_or(Ok(()), |selection| selection.names(names))
+    }
+
+    /// Adds the values of label `name` of the series that [`BlockReader::select`] would give.
+    pub fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        values: &mut BTreeSet<String>,
+    ) -> Result<(), ColumnarError> {
+        if !self.overlaps(range) {
+            return Ok(());
+        }
+        Selection::new(self, matchers)?.map_or(Ok(()), |selection| selection.values(name, values))
+    }
+
+    /// A cursor over samples, for one thread and one scan.
+    pub fn cursor(self: &Arc<Self>) -> BlockCursor {
+        BlockCursor::new(Arc::clone(self))
+    }
+
+    /// All samples as ordered batches; `series` are local numbers.
+    pub fn scan(self: &Arc<Self>) -> BlockScan {
+        BlockScan::new(self.cursor())
+    }
+
+    /// Reads everything: every checksum, every chunk, every label.
+    pub fn verify(self: &Arc<Self>) -> Result<(), ColumnarError> {
+        for page in self.pages.iter().flatten() {
+            self.read(page)?;
+        }
+        let mut samples = 0;
+        let mut scan = self.scan();
+        while let Some(batch) = scan.next_batch()? {
+            samples += batch.num_rows() as u64;
+        }
+        if samples != self.summary.samples {
+            let reason = format!("{samples} samples, expected {}", self.summary.samples);
+            return Err(ColumnarError::corrupt(0, reason));
+        }
+        if !self.labels()?.is_sorted_by(|left, right| left < right) {
+            return Err(ColumnarError::corrupt(0, "series are out of order"));
+        }
+        Ok(())
+    }
+
+    fn overlaps(&self, range: TimeRange) -> bool {
+        self.summary.time_range.is_some_and(|of_block| of_block.overlaps(range))
+    }
+
+    pub(crate) fn pages(&self, kind: PageKind) -> &[PageEntry] {
+        &self.pages[kind as usize]
+    }
+
+    /// The last page of `kind` that starts at or before `key`, and its place among its kind.
+    pub(crate) fn page_of(&self, kind: PageKind, key: u64) -> Option<(usize, &PageEntry)> {
+        let pages = self.pages(kind);
+        let index = pages.partition_point(|page| page.first <= key).checked_sub(1)?;
+        Some((index, &pages[index]))
+    }
+
+    pub(crate) fn read(&self, page: &PageEntry) -> Result<Bytes, ColumnarError> {
+        self.source.read(page)
+    }
+
+    /// All label names, `__name__` first, then ascending.
+    pub(crate) fn names(&self) -> Result<&[LabelName], ColumnarError> {
+        if let Some(names) = self.names.get() {
+            return Ok(names);
+        }
+        let names = match self.pages(PageKind::Names) {
+            [page] => series::decode_names(&self.read(page)?, page.count as usize)
+                .map_err(ColumnarError::codec(page.offset))?,
+            _ => return Err(ColumnarError::corrupt(0, "no page of label names")),
+        };
+        Ok(self.names.get_or_init(|| names))
+    }
+
+    pub(crate) fn dictionary(&self, page: &PageEntry) -> Result<Arc<Dictionary>, ColumnarError> {
+        if let Some(known) = self.dictionaries.lock().get(&page.offset) {
+            return Ok(known);
+        }
+        let bytes = self.read(page)?;
+        let dictionary = Dictionary::decode(&bytes, page.count as usize)
+            .map(Arc::new)
+            .map_err(ColumnarError::codec(page.offset))?;
+        let mut cache = self.dictionaries.lock();
+        cache.insert(page.offset, Arc::clone(&dictionary), dictionary.bytes());
+        Ok(dictionary)
+    }
+
+    pub(crate) fn series_page(&self, page: &PageEntry) -> Result<Arc<SeriesPage>, ColumnarError> {
+        if let Some(known) = self.series.lock().get(&page.offset) {
+            return Ok(known);
+        }
+        let bytes = self.read(page)?;
+        let series = SeriesPage::new(bytes, page.count as usize)
+            .map(Arc::new)
+            .map_err(ColumnarError::codec(page.offset))?;
+        self.series.lock().insert(page.offset, Arc::clone(&series), series.bytes());
+        Ok(series)
+    }
+}
