@@ -15,3 +15,7 @@ pub mod query;
 pub mod promql;
 
 pub mod http;
+
+pub mod config;
+
+pub mod server;
