@@ -1,26 +1,186 @@
-//! Prometheus remote write, after decompression.
+//! Prometheus remote write, versions 1.0 and 2.0, after decompression.
+//!
+//! Messages are read by hand and in place. A known series is found by the raw bytes of its labels
+//! (1.0) or by the translated references to them (2.0). What is wrong with one series is told and
+//! leaves the others; a message that is not well-formed is refused as a whole.
+//!
+//! Invariant: values keep their bits, stale markers and other NaN included.
 
-use crate::ingest::error::{IngestError, IngestOutcome};
+mod protobuf;
+mod v1;
+mod v2;
+
+use crate::ingest::error::{IngestError, IngestOutcome, LineError, LineErrorCode, excerpt};
 use crate::ingest::options::ParseOptions;
-use crate::ingest::resolver::SeriesResolver;
-use crate::model::SampleBatch;
+use crate::ingest::remote_write::protobuf::{Malformed, Reader, Value};
+use crate::ingest::resolver::ResolveError;
+use crate::model::{MetricType, SampleBatch, SeriesRef, Timestamp};
 
-/// Reads a `prometheus.WriteRequest`.
-pub fn parse_v1<R: SeriesResolver>(
-    _body: &[u8],
-    _options: &ParseOptions,
-    _resolver: &mut R,
-    _batch: &mut SampleBatch,
-) -> Result<IngestOutcome, IngestError> {
-    Err(IngestError::Malformed { format: "body", reason: "not read yet".to_owned() })
+pub use crate::ingest::remote_write::v1::parse_v1;
+pub use crate::ingest::remote_write::v2::parse_v2;
+
+/// Series after whose samples the size of the batch is foreseen.
+const SERIES_BEFORE_RESERVE: usize = 64;
+
+/// What is being read, and what became of it so far.
+struct Request<'a> {
+    options: &'a ParseOptions,
+    batch: &'a mut SampleBatch,
+    outcome: IngestOutcome,
+    /// Place of the current series, from 1.
+    series: usize,
+    samples_before: usize,
 }
 
-/// Reads an `io.prometheus.write.v2.Request`.
-pub fn parse_v2<R: SeriesResolver>(
-    _body: &[u8],
-    _options: &ParseOptions,
-    _resolver: &mut R,
-    _batch: &mut SampleBatch,
-) -> Result<IngestOutcome, IngestError> {
-    Err(IngestError::Malformed { format: "body", reason: "not read yet".to_owned() })
+impl<'a> Request<'a> {
+    fn new(options: &'a ParseOptions, batch: &'a mut SampleBatch) -> Self {
+        let samples_before = batch.len();
+        Self { options, batch, outcome: IngestOutcome::default(), series: 0, samples_before }
+    }
+
+    /// Counts the series in and checks the request's size; `read` is the part of it behind us.
+    #[inline]
+    fn next_series(&mut self, read: usize, len: usize) -> Result<(), IngestError> {
+        self.series += 1;
+        let samples = self.batch.len() - self.samples_before;
+        if samples > self.options.limits.samples_per_request_max {
+            return Err(self.too_many_samples());
+        }
+        if self.series == SERIES_BEFORE_RESERVE {
+            let more = samples * (len / read.max(1) + 1);
+            let more = (more + more / 16).min(self.options.limits.samples_per_request_max);
+            self.batch.series.reserve(more);
+            self.batch.timestamps.reserve(more);
+            self.batch.values.reserve(more);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<IngestOutcome, IngestError> {
+        let samples = self.batch.len() - self.samples_before;
+        if samples > self.options.limits.samples_per_request_max {
+            return Err(self.too_many_samples());
+        }
+        self.outcome.accepted = samples as u64;
+        Ok(self.outcome)
+    }
+
+    #[cold]
+    fn too_many_samples(&self) -> IngestError {
+        IngestError::TooLarge {
+            what: "the number of samples in a request",
+            max: self.options.limits.samples_per_request_max,
+            setting: "samples_per_request_max",
+        }
+    }
+
+    /// Appends a series' samples; those too far ahead are refused one by one.
+    fn push(&mut self, series: SeriesRef, samples: &[Sample], text: impl Fn() -> String) {
+        for sample in samples {
+            if sample.timestamp <= self.options.timestamp_max {
+                self.batch.push(series, sample.timestamp, sample.value);
+            } else {
+                let ahead = sample.timestamp.saturating_sub(self.options.now_ms);
+                let message = format!("the timestamp is {ahead} ms ahead of the server's clock");
+                self.refuse(1, LineErrorCode::FutureTimestamp, message, &text);
+            }
+        }
+    }
+
+    /// Refuses the histograms of a series, of which `count` are not zero.
+    #[cold]
+    fn refuse_histograms(&mut self, count: u64, text: impl Fn() -> String) {
+        let message = format!("native histograms are not stored yet, {count} refused");
+        self.refuse(count, LineErrorCode::NativeHistogram, message, text);
+    }
+
+    #[cold]
+    fn refuse(
+        &mut self,
+        samples: u64,
+        code: LineErrorCode,
+        message: impl Into<String>,
+        text: impl Fn() -> String,
+    ) {
+        let line = self.series;
+        self.outcome.reject(samples, || LineError {
+            line,
+            column: 0,
+            code,
+            message: message.into(),
+            text: excerpt(text().as_bytes()),
+        });
+    }
 }
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Sample {
+    value: f64,
+    timestamp: Timestamp,
+}
+
+/// Reads a `Sample`; both versions number its value 1 and its timestamp 2.
+#[inline]
+fn sample(message: &[u8]) -> Result<Sample, Malformed> {
+    // As every sender writes it: both fields, in order.
+    if let [0x09, rest @ ..] = message
+        && let Some((value, [0x10, rest @ ..])) = rest.split_first_chunk()
+    {
+        let mut reader = Reader::new(rest);
+        let timestamp = reader.varint()?.cast_signed();
+        if reader.rest.is_empty() {
+            return Ok(Sample { value: f64::from_le_bytes(*value), timestamp });
+        }
+    }
+    let mut sample = Sample { value: 0.0, timestamp: 0 };
+    let mut reader = Reader::new(message);
+    while let Some((number, value)) = reader.field()? {
+        match (number, value) {
+            (1, Value::Fixed64(bits)) => sample.value = f64::from_bits(bits),
+            (2, Value::Varint(bits)) => sample.timestamp = bits.cast_signed(),
+            (1 | 2, _) => return Err(Malformed("a sample's field has the wrong wire type")),
+            _ => {}
+        }
+    }
+    Ok(sample)
+}
+
+/// The type with that number in both versions' enumerations.
+fn metric_type(number: u64) -> MetricType {
+    match number {
+        1 => MetricType::Counter,
+        2 => MetricType::Gauge,
+        3 => MetricType::Histogram,
+        4 => MetricType::GaugeHistogram,
+        5 => MetricType::Summary,
+        6 => MetricType::Info,
+        7 => MetricType::StateSet,
+        _ => MetricType::Unknown,
+    }
+}
+
+fn malformed(format: &'static str) -> impl Fn(Malformed) -> IngestError {
+    move |Malformed(reason)| IngestError::Malformed { format, reason: reason.to_owned() }
+}
+
+/// The reason for one series, or the error for the request.
+fn refusal(error: ResolveError) -> Result<String, IngestError> {
+    match error {
+        ResolveError::Refused(reason) => Ok(reason),
+        ResolveError::Failed(error) => Err(IngestError::Registration(error)),
+    }
+}
+
+/// Labels for an error message, whatever they are worth.
+fn labels_text<'a>(pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> String {
+    let mut text = String::new();
+    for (name, value) in pairs {
+        let separator = if text.is_empty() { "" } else { ", " };
+        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        text.push_str(&format!("{separator}{name}={value:?}"));
+    }
+    format!("{{{text}}}")
+}
+
+#[cfg(test)]
+mod tests;
