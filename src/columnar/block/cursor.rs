@@ -289,8 +289,7 @@ impl BlockScan {
         Self { cursor, page: 0, row: 0 }
     }
 
-    /// A batch of the samples schema, [`BATCH_ROWS_MAX`] rows at most; `None` at the end.
-    pub fn next_batch(&mut self) -> Result<Option<RecordBatch>, ColumnarError> {
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, ColumnarError> {
         let mut series: Vec<u32> = Vec::new();
         let mut samples = Samples::default();
         while self.page < self.cursor.reader.pages(PageKind::Directory).len() {
@@ -312,6 +311,19 @@ impl BlockScan {
             return Ok(None);
         }
         schema::batch(series, samples.timestamps, samples.values).map(Some)
+    }
+}
+
+/// Batches of the samples schema, [`BATCH_ROWS_MAX`] rows at most. Ends after the first error.
+impl Iterator for BlockScan {
+    type Item = Result<RecordBatch, ColumnarError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.next_batch().transpose();
+        if matches!(batch, Some(Err(_))) {
+            self.page = usize::MAX;
+        }
+        batch
     }
 }
 

@@ -139,9 +139,8 @@ impl BlockReader {
             self.read(page)?;
         }
         let mut samples = 0;
-        let mut scan = self.scan();
-        while let Some(batch) = scan.next_batch()? {
-            samples += batch.num_rows() as u64;
+        for batch in self.scan() {
+            samples += batch?.num_rows() as u64;
         }
         if samples != self.summary.samples {
             let reason = format!("{samples} samples, expected {}", self.summary.samples);
