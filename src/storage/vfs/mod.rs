@@ -1,6 +1,6 @@
 //! Every file access of storage goes through here, so that tests can pull the plug.
 //!
-//! [`RealVfs`] is the operating system; `SimVfs` is a disk in memory that forgets what was not
+//! [`RealVfs`] is the operating system; [`SimVfs`] is a disk in memory that forgets what was not
 //! synced. All calls block: async callers go through the blocking pool.
 //!
 //! What the rest of storage relies on:
@@ -11,6 +11,7 @@
 //!   succeeds proves nothing (the kernel drops the error with the pages), so nobody tries twice.
 
 mod real;
+mod sim;
 
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use crate::storage::error::StorageError;
 
 pub use real::RealVfs;
+pub use sim::{Fault, SimVfs};
 
 /// A file system.
 pub trait Vfs: Send + Sync + Debug {
