@@ -104,6 +104,14 @@ pub struct NumberLiteral {
     pub is_duration: bool,
 }
 
+impl NumberLiteral {
+    /// Taken as a duration in seconds: whole milliseconds, towards zero. Prometheus keeps literals
+    /// to the nanosecond first.
+    pub fn millis(&self) -> i64 {
+        truncate((self.value * 1e9).round()) / 1_000_000
+    }
+}
+
 /// The newest sample of each series that the matchers select.
 #[derive(Debug, Clone)]
 pub struct VectorSelector {
@@ -229,6 +237,11 @@ pub enum DurationSign {
 pub(crate) const DURATION_SECONDS_MAX: f64 = 9_223_372_036.854_776;
 
 impl DurationExpr {
+    /// Whether this is the literal 0, which as an offset is as good as none.
+    pub(crate) fn is_zero(&self) -> bool {
+        matches!(&self.kind, DurationKind::Literal(literal) if literal.value == 0.0)
+    }
+
     /// The duration in whole milliseconds, towards zero, for a query of this step and range.
     pub fn millis(
         &self,
@@ -237,7 +250,7 @@ impl DurationExpr {
         sign: DurationSign,
     ) -> Result<i64, DurationError> {
         if let DurationKind::Literal(literal) = &self.kind {
-            return Ok(millis_of_literal(literal.value));
+            return Ok(literal.millis());
         }
         let seconds = self.seconds(step_ms, range_ms)?;
         let failed = |reason| DurationError { reason, span: self.span };
@@ -281,11 +294,6 @@ impl DurationExpr {
             }
         })
     }
-}
-
-/// Literals are kept to the nanosecond and used to the millisecond.
-fn millis_of_literal(seconds: f64) -> i64 {
-    truncate((seconds * 1e9).round()) / 1_000_000
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a float to int cast saturates; NaN gives 0")]

@@ -1,5 +1,6 @@
 //! What can go wrong between a query's text and its value.
 
+use crate::promql::parser::ParseError;
 use crate::query::{QueryError, QueryErrorKind};
 
 /// How Prometheus' API names the fault; `http` turns it into a status.
@@ -58,5 +59,11 @@ impl PromqlError {
                 QueryErrorKind::Internal => PromqlErrorKind::Internal,
             },
         }
+    }
+}
+
+impl From<ParseError> for PromqlError {
+    fn from(error: ParseError) -> Self {
+        PromqlError::Parse(error.to_string())
     }
 }

@@ -1,15 +1,21 @@
 //! PromQL and AetherDB's superset of it: text to physical plan to value.
 
 pub mod ast;
+pub mod describe;
 pub mod engine;
 pub mod error;
 pub mod parser;
+pub mod printer;
 pub mod types;
 pub mod value;
 
+mod lexer;
+
 pub use ast::{Expr, ExprKind, Span};
+pub use describe::{Description, describe};
 pub use engine::{Explain, Query, QueryKind, evaluate};
 pub use error::{PromqlError, PromqlErrorKind};
-pub use parser::{ParseError, parse};
+pub use parser::{ParseError, parse, parse_selector};
+pub use printer::pretty;
 pub use types::{Function, FunctionId, ValueType};
 pub use value::{QueryOutcome, QueryStats, RangeSeries, Value, VectorSample};

@@ -1,0 +1,652 @@
+//! Text to tokens.
+//!
+//! What a word or a character means depends on what is open: inside of braces every word is a
+//! label name, inside of brackets only durations stand. All tokens are made at once; lexing stops
+//! at the first character that cannot be, which the parser reports when it gets there.
+//!
+//! Invariant: the last token is [`TokenKind::Eof`] or [`TokenKind::Error`], and it is the only one.
+
+use crate::promql::ast::{AggregateOp, BinaryOp, Span};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenKind {
+    Eof,
+    /// See [`Lexed::error`].
+    Error,
+    LeftParen,
+    RightParen,
+    LeftBrace,
+    RightBrace,
+    LeftBracket,
+    RightBracket,
+    Comma,
+    Colon,
+    /// `=`
+    Assign,
+    /// `=~`
+    RegexMatch,
+    /// `!~`
+    RegexNotMatch,
+    At,
+    /// An operator, sign or word; `!=` between label and value too.
+    Op(BinaryOp),
+    Aggregate(AggregateOp),
+    Keyword(Keyword),
+    /// A word that is no keyword and has no colon.
+    Identifier,
+    /// A word with a colon.
+    MetricIdentifier,
+    String,
+    Number,
+    Duration,
+}
+
+/// Words with a meaning of their own that are neither operators nor aggregations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keyword {
+    Bool,
+    By,
+    Without,
+    On,
+    Ignoring,
+    GroupLeft,
+    GroupRight,
+    Fill,
+    FillLeft,
+    FillRight,
+    Offset,
+    Anchored,
+    Smoothed,
+    Start,
+    End,
+    Step,
+    Range,
+    MaxOf,
+    MinOf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Token {
+    pub(crate) kind: TokenKind,
+    pub(crate) span: Span,
+}
+
+/// The tokens of a text.
+#[derive(Debug)]
+pub(crate) struct Lexed {
+    pub(crate) tokens: Vec<Token>,
+    /// What [`TokenKind::Error`] means.
+    pub(crate) error: Option<(String, Span)>,
+}
+
+pub(crate) fn lex(text: &str) -> Lexed {
+    let mut lexer = Lexer { text, at: 0, parens: 0, in_braces: false, brackets: Brackets::Closed };
+    let mut tokens = Vec::with_capacity(text.len() / 4 + 2);
+    loop {
+        match lexer.next() {
+            Ok(token) => {
+                tokens.push(token);
+                if token.kind == TokenKind::Eof {
+                    return Lexed { tokens, error: None };
+                }
+            }
+            Err(LexError { message, start }) => {
+                let span = Span::new(start, lexer.at.max(start));
+                tokens.push(Token { kind: TokenKind::Error, span });
+                return Lexed { tokens, error: Some((message, span)) };
+            }
+        }
+    }
+}
+
+/// What a word means outside of braces.
+fn keyword(word: &str) -> Option<TokenKind> {
+    use Keyword::{
+        Anchored, Bool, By, End, Fill, FillLeft, FillRight, GroupLeft, GroupRight, Ignoring, MaxOf,
+        MinOf, Offset, On, Range, Smoothed, Start, Step, Without,
+    };
+    // Longer than any keyword: not worth lowering.
+    if word.len() > "count_values".len() {
+        return None;
+    }
+    let key = |keyword| Some(TokenKind::Keyword(keyword));
+    let aggregate = |op| Some(TokenKind::Aggregate(op));
+    match word.to_ascii_lowercase().as_str() {
+        "and" => Some(TokenKind::Op(BinaryOp::And)),
+        "or" => Some(TokenKind::Op(BinaryOp::Or)),
+        "unless" => Some(TokenKind::Op(BinaryOp::Unless)),
+        "atan2" => Some(TokenKind::Op(BinaryOp::Atan2)),
+        "sum" => aggregate(AggregateOp::Sum),
+        "avg" => aggregate(AggregateOp::Avg),
+        "count" => aggregate(AggregateOp::Count),
+        "min" => aggregate(AggregateOp::Min),
+        "max" => aggregate(AggregateOp::Max),
+        "group" => aggregate(AggregateOp::Group),
+        "stddev" => aggregate(AggregateOp::Stddev),
+        "stdvar" => aggregate(AggregateOp::Stdvar),
+        "topk" => aggregate(AggregateOp::Topk),
+        "bottomk" => aggregate(AggregateOp::Bottomk),
+        "count_values" => aggregate(AggregateOp::CountValues),
+        "quantile" => aggregate(AggregateOp::Quantile),
+        "limitk" => aggregate(AggregateOp::Limitk),
+        "limit_ratio" => aggregate(AggregateOp::LimitRatio),
+        "bool" => key(Bool),
+        "by" => key(By),
+        "without" => key(Without),
+        "on" => key(On),
+        "ignoring" => key(Ignoring),
+        "group_left" => key(GroupLeft),
+        "group_right" => key(GroupRight),
+        "fill" => key(Fill),
+        "fill_left" => key(FillLeft),
+        "fill_right" => key(FillRight),
+        "offset" => key(Offset),
+        "anchored" => key(Anchored),
+        "smoothed" => key(Smoothed),
+        "start" => key(Start),
+        "end" => key(End),
+        "step" => key(Step),
+        "range" => key(Range),
+        "max_of" => key(MaxOf),
+        "min_of" => key(MinOf),
+        "inf" | "nan" => Some(TokenKind::Number),
+        _ => None,
+    }
+}
+
+struct LexError {
+    message: String,
+    start: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Brackets {
+    Closed,
+    Open {
+        /// Whether something stands in front of a colon.
+        has_range: bool,
+        has_colon: bool,
+    },
+}
+
+struct Lexer<'a> {
+    text: &'a str,
+    at: usize,
+    parens: usize,
+    in_braces: bool,
+    brackets: Brackets,
+}
+
+impl Lexer<'_> {
+    fn next(&mut self) -> Result<Token, LexError> {
+        self.skip_blank();
+        let start = self.at;
+        let Some(char) = self.advance() else { return self.end(start) };
+        let kind = if self.in_braces {
+            self.inside_braces(char, start)?
+        } else if self.brackets != Brackets::Closed {
+            self.inside_brackets(char, start)?
+        } else {
+            self.statement(char, start)?
+        };
+        Ok(Token { kind, span: Span::new(start, self.at) })
+    }
+
+    fn end(&mut self, start: usize) -> Result<Token, LexError> {
+        let fail = |message: &str| Err(LexError { message: message.to_owned(), start });
+        if self.in_braces {
+            return fail("unexpected end of input inside braces");
+        }
+        match self.brackets {
+            Brackets::Open { has_range: false, .. } => {
+                return fail("unexpected end of input in duration expression");
+            }
+            Brackets::Open { .. } => return fail("unclosed left bracket"),
+            Brackets::Closed => {}
+        }
+        if self.parens > 0 {
+            return fail("unclosed left parenthesis");
+        }
+        Ok(Token { kind: TokenKind::Eof, span: Span::new(start, start) })
+    }
+
+    fn statement(&mut self, char: char, start: usize) -> Result<TokenKind, LexError> {
+        Ok(match char {
+            ',' => TokenKind::Comma,
+            '+' => TokenKind::Op(BinaryOp::Add),
+            '-' => TokenKind::Op(BinaryOp::Sub),
+            '*' => TokenKind::Op(BinaryOp::Mul),
+            '/' => TokenKind::Op(BinaryOp::Div),
+            '%' => TokenKind::Op(BinaryOp::Mod),
+            '^' => TokenKind::Op(BinaryOp::Pow),
+            '@' => TokenKind::At,
+            '=' if self.accept('=') => TokenKind::Op(BinaryOp::Equal),
+            '=' if self.peek() == Some('~') => {
+                return Err(self.error(start, "unexpected character after '=': '~'"));
+            }
+            '=' => TokenKind::Assign,
+            '!' if self.accept('=') => TokenKind::Op(BinaryOp::NotEqual),
+            '!' => return Err(self.after_bang(start, "")),
+            '<' if self.accept('=') => TokenKind::Op(BinaryOp::LessEqual),
+            '<' if self.accept('/') => TokenKind::Op(BinaryOp::TrimUpper),
+            '<' => TokenKind::Op(BinaryOp::Less),
+            '>' if self.accept('=') => TokenKind::Op(BinaryOp::GreaterEqual),
+            '>' if self.accept('/') => TokenKind::Op(BinaryOp::TrimLower),
+            '>' => TokenKind::Op(BinaryOp::Greater),
+            '(' => self.left_paren(),
+            ')' => self.right_paren()?,
+            '{' => {
+                self.in_braces = true;
+                TokenKind::LeftBrace
+            }
+            '[' => {
+                self.brackets = Brackets::Open { has_range: false, has_colon: false };
+                TokenKind::LeftBracket
+            }
+            ']' => return Err(self.error(start, "unexpected right bracket ']'")),
+            '"' | '\'' | '`' => self.string(char, start)?,
+            '.' if self.peek().is_some_and(|next| next.is_ascii_digit()) => self.number(start)?,
+            '0'..='9' => self.number(start)?,
+            _ if is_word_start(char) || char == ':' => self.word(start),
+            _ => return Err(self.error(start, format!("unexpected character: {char:?}"))),
+        })
+    }
+
+    fn inside_braces(&mut self, char: char, start: usize) -> Result<TokenKind, LexError> {
+        Ok(match char {
+            ',' => TokenKind::Comma,
+            '=' if self.accept('~') => TokenKind::RegexMatch,
+            '=' => TokenKind::Assign,
+            '!' if self.accept('~') => TokenKind::RegexNotMatch,
+            '!' if self.accept('=') => TokenKind::Op(BinaryOp::NotEqual),
+            '!' => return Err(self.after_bang(start, " inside braces")),
+            '"' | '\'' | '`' => self.string(char, start)?,
+            '{' => return Err(self.error(start, "unexpected left brace '{'")),
+            '}' => {
+                self.in_braces = false;
+                TokenKind::RightBrace
+            }
+            _ if is_word_start(char) => {
+                self.skip_while(is_word);
+                TokenKind::Identifier
+            }
+            _ => {
+                let message = format!("unexpected character inside braces: {char:?}");
+                return Err(self.error(start, message));
+            }
+        })
+    }
+
+    fn inside_brackets(&mut self, char: char, start: usize) -> Result<TokenKind, LexError> {
+        let Brackets::Open { has_range, has_colon } = self.brackets else {
+            return self.statement(char, start);
+        };
+        let started = Brackets::Open { has_range: true, has_colon };
+        Ok(match char {
+            ',' => TokenKind::Comma,
+            '+' => TokenKind::Op(BinaryOp::Add),
+            '-' => TokenKind::Op(BinaryOp::Sub),
+            '*' => TokenKind::Op(BinaryOp::Mul),
+            '/' => TokenKind::Op(BinaryOp::Div),
+            '%' => TokenKind::Op(BinaryOp::Mod),
+            '^' => TokenKind::Op(BinaryOp::Pow),
+            '(' => self.left_paren(),
+            ')' => self.right_paren()?,
+            ']' => {
+                self.brackets = Brackets::Closed;
+                TokenKind::RightBracket
+            }
+            '[' => return Err(self.error(start, "unexpected left bracket '['")),
+            ':' if !has_range => {
+                let message = "unexpected colon before duration in duration expression";
+                return Err(self.error(start, message));
+            }
+            ':' if has_colon => return Err(self.error(start, "unexpected colon ':'")),
+            ':' => {
+                self.brackets = Brackets::Open { has_range, has_colon: true };
+                TokenKind::Colon
+            }
+            '.' if self.peek().is_some_and(|next| next.is_ascii_digit()) => {
+                self.brackets = started;
+                self.number(start)?
+            }
+            '0'..='9' => {
+                self.brackets = started;
+                self.number(start)?
+            }
+            _ => {
+                if is_word_start(char) {
+                    self.skip_while(is_word);
+                    let word = keyword(&self.text[start..self.at]);
+                    if let Some(TokenKind::Keyword(
+                        keyword
+                        @ (Keyword::Step | Keyword::Range | Keyword::MaxOf | Keyword::MinOf),
+                    )) = word
+                    {
+                        self.brackets = started;
+                        return Ok(TokenKind::Keyword(keyword));
+                    }
+                }
+                let message = if has_range {
+                    format!("unexpected character: {char:?}, expected ':'")
+                } else {
+                    format!("unexpected character in duration expression: {char:?}")
+                };
+                return Err(self.error(start, message));
+            }
+        })
+    }
+
+    fn left_paren(&mut self) -> TokenKind {
+        self.parens += 1;
+        TokenKind::LeftParen
+    }
+
+    fn right_paren(&mut self) -> Result<TokenKind, LexError> {
+        if self.parens == 0 {
+            return Err(self.error(self.at, "unexpected right parenthesis ')'"));
+        }
+        self.parens -= 1;
+        Ok(TokenKind::RightParen)
+    }
+
+    fn word(&mut self, start: usize) -> TokenKind {
+        self.skip_while(|char| is_word(char) || char == ':');
+        let word = &self.text[start..self.at];
+        match keyword(word) {
+            // Metrics of these names were there before the modifiers.
+            Some(TokenKind::Keyword(Keyword::Fill | Keyword::FillLeft | Keyword::FillRight))
+                if !self.text[self.at..].trim_start_matches(is_space).starts_with('(') =>
+            {
+                TokenKind::Identifier
+            }
+            Some(kind) => kind,
+            None if word.contains(':') => TokenKind::MetricIdentifier,
+            None => TokenKind::Identifier,
+        }
+    }
+
+    /// A number or a duration, of which the first character is read.
+    fn number(&mut self, start: usize) -> Result<TokenKind, LexError> {
+        self.at = start;
+        let is_number = self.scan_number();
+        if is_number && !self.peek().is_some_and(is_word) {
+            return Ok(TokenKind::Number);
+        }
+        if is_number && self.scan_duration() {
+            return Ok(TokenKind::Duration);
+        }
+        if self.at == start || self.peek().is_some_and(is_word) {
+            self.advance();
+        }
+        let message = format!("bad number or duration syntax: \"{}\"", &self.text[start..self.at]);
+        Err(self.error(start, message))
+    }
+
+    /// Reads digits in any of the known forms; says no where a dot, an exponent or an underscore
+    /// stands in a place where it cannot.
+    fn scan_number(&mut self) -> bool {
+        if self.rest().starts_with("0x") || self.rest().starts_with("0X") {
+            self.at += 2;
+            return self.scan_digits(|char| char.is_ascii_hexdigit(), true);
+        }
+        let (mut has_dot, mut has_exponent) = (false, false);
+        let whole = self.scan_digits(|char| char.is_ascii_digit(), false);
+        if !whole && self.peek() != Some('.') {
+            return false;
+        }
+        loop {
+            match self.peek() {
+                Some('.') => {
+                    self.advance();
+                    let next = self.peek();
+                    if has_dot || has_exponent || matches!(next, Some('.' | '_')) {
+                        if !has_dot && matches!(next, Some('.' | '_')) {
+                            self.advance();
+                        }
+                        return false;
+                    }
+                    has_dot = true;
+                    self.scan_digits(|char| char.is_ascii_digit(), false);
+                }
+                Some('e' | 'E') if !has_exponent => {
+                    self.advance();
+                    has_exponent = true;
+                    if matches!(self.peek(), Some('+' | '-')) {
+                        self.advance();
+                    }
+                    if !self.scan_digits(|char| char.is_ascii_digit(), false) {
+                        return false;
+                    }
+                }
+                Some('_') => {
+                    self.advance();
+                    return false;
+                }
+                _ => return true,
+            }
+        }
+    }
+
+    /// Reads digits with single underscores between them, at least one digit.
+    fn scan_digits(&mut self, is_digit: impl Fn(char) -> bool, underscore_first: bool) -> bool {
+        let mut after_digit = underscore_first;
+        let mut any = false;
+        while let Some(char) = self.peek() {
+            let next = self.rest().chars().nth(1);
+            if is_digit(char) {
+                (after_digit, any) = (true, true);
+            } else if char == '_' && after_digit && next.is_some_and(&is_digit) {
+                after_digit = false;
+            } else {
+                break;
+            }
+            self.advance();
+        }
+        any
+    }
+
+    /// Reads the rest of a duration, of which the first number is read: `5` `m30s`.
+    fn scan_duration(&mut self) -> bool {
+        loop {
+            match self.peek() {
+                Some('s' | 'm' | 'h' | 'd' | 'w' | 'y') => self.advance(),
+                _ => return false,
+            };
+            // Of `ms`; what is no unit is told when its value is needed.
+            self.accept('s');
+            if !self.peek().is_some_and(|char| char.is_ascii_digit()) {
+                return !self.peek().is_some_and(is_word);
+            }
+            self.skip_while(|char| char.is_ascii_digit());
+        }
+    }
+
+    /// A string, of which the opening quote is read.
+    fn string(&mut self, quote: char, start: usize) -> Result<TokenKind, LexError> {
+        if quote == '`' {
+            return match self.rest().find('`') {
+                Some(len) => {
+                    self.at += len + 1;
+                    Ok(TokenKind::String)
+                }
+                None => {
+                    self.at = self.text.len();
+                    Err(self.error(start, "unterminated raw string"))
+                }
+            };
+        }
+        loop {
+            match self.advance() {
+                None | Some('\n') => return Err(self.error(start, "unterminated quoted string")),
+                Some('\\') => self.escape(quote, start)?,
+                Some(char) if char == quote => return Ok(TokenKind::String),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Checks an escape sequence, of which the backslash is read.
+    fn escape(&mut self, quote: char, start: usize) -> Result<(), LexError> {
+        let first = self.advance();
+        let (digits, radix, max) = match first {
+            Some('a' | 'b' | 'f' | 'n' | 'r' | 't' | 'v' | '\\') => return Ok(()),
+            Some(char) if char == quote => return Ok(()),
+            Some('0'..='7') => {
+                self.at -= 1;
+                (3, 8, 255)
+            }
+            Some('x') => (2, 16, 255),
+            Some('u') => (4, 16, 0x10_FFFF),
+            Some('U') => (8, 16, 0x10_FFFF),
+            None => return Err(self.error(start, "escape sequence not terminated")),
+            Some(char) => {
+                let message = format!("unknown escape sequence {}", describe_char(char));
+                return Err(self.error(start, message));
+            }
+        };
+        let mut value: u32 = 0;
+        for _ in 0..digits {
+            let Some(char) = self.advance() else {
+                return Err(self.error(start, "escape sequence not terminated"));
+            };
+            let Some(digit) = char.to_digit(radix) else {
+                let message =
+                    format!("illegal character {} in escape sequence", describe_char(char));
+                return Err(self.error(start, message));
+            };
+            value = value.saturating_mul(radix).saturating_add(digit);
+        }
+        if value > max || (0xD800..0xE000).contains(&value) {
+            let message = "escape sequence is an invalid Unicode code point";
+            return Err(self.error(start, message));
+        }
+        Ok(())
+    }
+
+    fn skip_blank(&mut self) {
+        loop {
+            self.skip_while(is_space);
+            if self.peek() != Some('#') {
+                return;
+            }
+            self.skip_while(|char| char != '\n' && char != '\r');
+        }
+    }
+
+    fn after_bang(&mut self, start: usize, place: &str) -> LexError {
+        let message = match self.advance() {
+            Some(char) => format!("unexpected character after '!'{place}: {char:?}"),
+            None => format!("unexpected end of input after '!'{place}"),
+        };
+        self.error(start, message)
+    }
+
+    fn error(&self, start: usize, message: impl Into<String>) -> LexError {
+        LexError { message: message.into(), start }
+    }
+
+    fn rest(&self) -> &str {
+        &self.text[self.at..]
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest().chars().next()
+    }
+
+    fn advance(&mut self) -> Option<char> {
+        let char = self.peek()?;
+        self.at += char.len_utf8();
+        Some(char)
+    }
+
+    fn accept(&mut self, char: char) -> bool {
+        let found = self.peek() == Some(char);
+        if found {
+            self.at += char.len_utf8();
+        }
+        found
+    }
+
+    fn skip_while(&mut self, accept: impl Fn(char) -> bool) {
+        let rest = self.rest();
+        self.at += rest.find(|char| !accept(char)).unwrap_or(rest.len());
+    }
+}
+
+fn is_space(char: char) -> bool {
+    matches!(char, ' ' | '\t' | '\n' | '\r')
+}
+
+fn is_word_start(char: char) -> bool {
+    char == '_' || char.is_ascii_alphabetic()
+}
+
+fn is_word(char: char) -> bool {
+    char == '_' || char.is_ascii_alphanumeric()
+}
+
+/// `U+0041 'A'`
+fn describe_char(char: char) -> String {
+    format!("U+{:04X} '{char}'", u32::from(char))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kinds(text: &str) -> Vec<TokenKind> {
+        lex(text).tokens.iter().map(|token| token.kind).collect()
+    }
+
+    fn error(text: &str) -> String {
+        lex(text).error.unwrap_or_else(|| panic!("{text} has no error")).0
+    }
+
+    #[test]
+    fn words_mean_something_outside_of_braces_only() {
+        use TokenKind::{Aggregate, Assign, Eof, Identifier, LeftBrace, RightBrace, String};
+        assert_eq!(
+            kinds("sum{sum='by'}"),
+            [Aggregate(AggregateOp::Sum), LeftBrace, Identifier, Assign, String, RightBrace, Eof]
+        );
+        assert_eq!(kinds("a:b fill # c\n"), [TokenKind::MetricIdentifier, Identifier, Eof]);
+        assert_eq!(kinds("FILL (")[0], TokenKind::Keyword(Keyword::Fill));
+    }
+
+    #[test]
+    fn numbers_and_durations_have_many_forms() {
+        for number in [
+            "1", "0x1F", "0X_1f", "1_000", "1e3", "1E-3", ".5", "5.", "1.5e+1_0", "010", "Inf",
+            "nAN", "1_0.0_1",
+        ] {
+            assert_eq!(kinds(number), [TokenKind::Number, TokenKind::Eof], "{number}");
+        }
+        for duration in ["5m", "1h30m", "100ms", "1y2w3d4h5m6s7ms", "5mm"] {
+            let expected = [TokenKind::Duration, TokenKind::Eof];
+            if duration == "5mm" {
+                assert_eq!(error(duration), "bad number or duration syntax: \"5mm\"");
+            } else {
+                assert_eq!(kinds(duration), expected, "{duration}");
+            }
+        }
+        for wrong in ["1__0", "1_", "1e", "1e+", "2.5.", "100..4", "0deadbeef", "1_e3", "5m1", "0x"]
+        {
+            assert!(error(wrong).starts_with("bad number or duration syntax"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn strings_end_where_they_should() {
+        for string in [r#""a\"b""#, r"'\'\x41\101\u00e9\U0001F600'", "`\\\n`", "'\"'"] {
+            assert_eq!(kinds(string), [TokenKind::String, TokenKind::Eof], "{string}");
+        }
+        assert_eq!(error("\"a\nb\""), "unterminated quoted string");
+        assert_eq!(error("`a"), "unterminated raw string");
+        assert_eq!(error(r#""\c""#), "unknown escape sequence U+0063 'c'");
+        assert_eq!(error(r#""\'""#), "unknown escape sequence U+0027 '''");
+        assert_eq!(error(r#""\ud800""#), "escape sequence is an invalid Unicode code point");
+        assert_eq!(error(r#""\xg""#), "illegal character U+0067 'g' in escape sequence");
+        assert_eq!(error(r#""\400""#), "escape sequence is an invalid Unicode code point");
+    }
+}
