@@ -4,6 +4,7 @@ pub mod ast;
 pub mod describe;
 pub mod engine;
 pub mod error;
+pub mod functions;
 pub mod parser;
 pub mod printer;
 pub mod types;

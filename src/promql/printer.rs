@@ -149,6 +149,21 @@ pub(crate) fn format_number(value: f64) -> String {
     }
 }
 
+/// A number as Go's `%g` writes it: with an exponent if it is below −4 or above 5.
+pub(crate) fn format_general(value: f64) -> String {
+    let scientific = format!("{value:e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else {
+        return format_number(value);
+    };
+    match exponent.parse::<i32>() {
+        Ok(exponent @ (..=-5 | 6..)) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{mantissa}e{sign}{:02}", exponent.abs())
+        }
+        _ => format_number(value),
+    }
+}
+
 impl fmt::Display for NumberLiteral {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_duration {
@@ -283,11 +298,11 @@ fn write_fills(f: &mut fmt::Formatter<'_>, matching: &VectorMatching) -> fmt::Re
     if let (Some(left), Some(right)) = (left, right)
         && left == right
     {
-        return write!(f, " fill ({})", format_number(left));
+        return write!(f, " fill ({})", format_general(left));
     }
     for (word, value) in [("fill_left", left), ("fill_right", right)] {
         if let Some(value) = value {
-            write!(f, " {word} ({})", format_number(value))?;
+            write!(f, " {word} ({})", format_general(value))?;
         }
     }
     Ok(())

@@ -1,0 +1,8 @@
+//! What PromQL's functions compute: plain functions over numbers, labels and buckets.
+//!
+//! They know no plan, no row and no step; `exec` calls them.
+
+pub mod histogram;
+pub mod instant;
+pub mod label;
+pub mod time;
