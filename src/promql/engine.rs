@@ -4,6 +4,7 @@
 
 use crate::model::Timestamp;
 use crate::promql::error::PromqlError;
+use crate::promql::parser::parse;
 use crate::promql::value::QueryOutcome;
 use crate::query::{QueryLimits, QuerySession};
 use crate::storage::Snapshot;
@@ -66,6 +67,7 @@ pub async fn evaluate(
     query: &Query,
     session: &QuerySession,
 ) -> Result<QueryOutcome, PromqlError> {
-    let _ = (snapshot, query, session);
-    Err(PromqlError::not_supported("every query"))
+    let expr = parse(&query.text)?;
+    let _ = (snapshot, session);
+    Err(PromqlError::not_supported(expr.to_string()))
 }

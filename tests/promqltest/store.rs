@@ -1,0 +1,138 @@
+//! The data of a script: a part in memory, and which of its series the engine cannot hold yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use aetherdb::model::{Labels, METRIC_NAME, Matcher, Samples, TimeRange};
+use aetherdb::storage::{Part, PartSeries, ReadStats, SeriesReader, Snapshot, StorageError};
+
+use crate::promqltest::script::Load;
+use crate::promqltest::series::Item;
+
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    series: BTreeMap<Labels, BTreeMap<i64, f64>>,
+    histograms: BTreeSet<Labels>,
+    with_starts: BTreeSet<Labels>,
+}
+
+impl Store {
+    pub(crate) fn load(&mut self, load: &Load) {
+        for (labels, items) in &load.series {
+            let samples = self.series.entry(labels.clone()).or_default();
+            let mut time = 0;
+            for item in items {
+                match item {
+                    Item::Absent => {}
+                    Item::Value(value) => {
+                        samples.insert(time, *value);
+                    }
+                    Item::Histogram => {
+                        self.histograms.insert(labels.clone());
+                    }
+                }
+                time += load.step_ms;
+            }
+            if load.with_native {
+                self.histograms.extend(native_twin(labels));
+            }
+        }
+        self.with_starts.extend(load.with_starts.iter().cloned());
+    }
+
+    /// Whether the matchers select native histograms.
+    pub(crate) fn selects_histograms(&self, matchers: &[Matcher]) -> bool {
+        self.histograms.iter().any(|labels| fits(labels, matchers))
+    }
+
+    /// Whether the matchers select series with start timestamps.
+    pub(crate) fn selects_starts(&self, matchers: &[Matcher]) -> bool {
+        self.with_starts.iter().any(|labels| fits(labels, matchers))
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let series = self
+            .series
+            .iter()
+            .map(|(labels, samples)| {
+                let samples = Samples {
+                    timestamps: samples.keys().copied().collect(),
+                    values: samples.values().copied().collect(),
+                };
+                (labels.clone(), samples)
+            })
+            .collect();
+        Snapshot::new(vec![Arc::new(MemoryPart { series })], Vec::new())
+    }
+}
+
+fn fits(labels: &Labels, matchers: &[Matcher]) -> bool {
+    matchers.iter().all(|matcher| matcher.matches_labels(labels))
+}
+
+/// The native histogram that `load_with_nhcb` makes of a classic one.
+fn native_twin(labels: &Labels) -> Option<Labels> {
+    let metric = labels.metric_name();
+    let base = ["_bucket", "_count", "_sum"].iter().find_map(|end| metric.strip_suffix(end))?;
+    let pairs = labels
+        .iter()
+        .filter(|(name, _)| *name != "le")
+        .map(|(name, value)| (name, if name == METRIC_NAME { base } else { value }));
+    Labels::from_pairs(pairs).ok()
+}
+
+/// Series in ascending order, in memory.
+#[derive(Debug)]
+struct MemoryPart {
+    series: Vec<(Labels, Samples)>,
+}
+
+impl Part for MemoryPart {
+    fn name(&self) -> String {
+        "script".to_owned()
+    }
+
+    fn time_range(&self) -> Option<TimeRange> {
+        let times = || self.series.iter().flat_map(|(_, samples)| &samples.timestamps);
+        TimeRange::new(*times().min()?, *times().max()?)
+    }
+
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<PartSeries>, StorageError> {
+        let has_samples =
+            |samples: &Samples| samples.timestamps.iter().any(|time| range.contains(*time));
+        Ok((0u32..)
+            .zip(&self.series)
+            .filter(|(_, (labels, samples))| fits(labels, matchers) && has_samples(samples))
+            .map(|(local, (labels, _))| PartSeries { labels: labels.clone(), local })
+            .collect())
+    }
+
+    fn reader(self: Arc<Self>) -> Box<dyn SeriesReader> {
+        Box::new(Reader(self))
+    }
+}
+
+struct Reader(Arc<MemoryPart>);
+
+impl SeriesReader for Reader {
+    fn read(
+        &mut self,
+        local: u32,
+        range: TimeRange,
+        out: &mut Samples,
+    ) -> Result<ReadStats, StorageError> {
+        let (_, samples) = &self.0.series[usize::try_from(local).unwrap()];
+        let mut stats = ReadStats::default();
+        for (time, value) in samples.timestamps.iter().zip(&samples.values) {
+            if range.contains(*time) {
+                out.push(*time, *value);
+                stats.samples += 1;
+            }
+        }
+        Ok(stats)
+    }
+}
