@@ -1,20 +1,22 @@
-//! Expressions as text and as trees: `format_query`, `parse_query`, and selectors in parameters.
+//! Expressions as text and as trees: `format_query` and `parse_query`.
 
-use crate::http::error::{ApiError, ErrorType};
+use axum::response::Response;
+
+use crate::http::error::ApiError;
 use crate::http::params::Params;
-use crate::model::Matcher;
+use crate::http::respond;
+use crate::promql::{Expr, describe, parse, pretty};
 
 /// `GET|POST /api/v1/format_query`.
-pub(crate) async fn format_query(_params: Params) -> Result<(), ApiError> {
-    Err(ApiError::new(ErrorType::NotImplemented, "format_query"))
+pub(crate) async fn format_query(params: Params) -> Result<Response, ApiError> {
+    Ok(respond::success(&pretty(&expression(&params)?)))
 }
 
 /// `GET|POST /api/v1/parse_query`.
-pub(crate) async fn parse_query(_params: Params) -> Result<(), ApiError> {
-    Err(ApiError::new(ErrorType::NotImplemented, "parse_query"))
+pub(crate) async fn parse_query(params: Params) -> Result<Response, ApiError> {
+    Ok(respond::success(&describe(&expression(&params)?)))
 }
 
-/// The matchers of a selector such as `up{job="a"}`.
-pub(super) fn parse_selector(text: &str) -> Result<Vec<Matcher>, String> {
-    Err(format!("{text:?}: not yet parsed"))
+fn expression(params: &Params) -> Result<Expr, ApiError> {
+    parse(params.get("query")).map_err(|error| ApiError::invalid_parameter("query", error))
 }

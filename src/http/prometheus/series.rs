@@ -10,11 +10,12 @@ use axum::response::Response;
 use crate::http::error::ApiError;
 use crate::http::json;
 use crate::http::params::Params;
-use crate::http::prometheus::expression::parse_selector;
+
 use crate::http::prometheus::result::TRUNCATED;
 use crate::http::respond;
 use crate::http::service::{Ready, Service};
 use crate::model::{Labels, Matcher, TimeRange};
+use crate::promql::parse_selector;
 use crate::query::QueryError;
 use crate::storage::{Snapshot, StorageError};
 

@@ -48,11 +48,7 @@ pub(super) fn check(expr: &mut Expr, text: &str) -> Result<ValueType, ParseError
 }
 
 /// A selector needs a matcher that does not match everything, and one metric name.
-pub(super) fn check_selector(
-    selector: &VectorSelector,
-    span: Span,
-    text: &str,
-) -> Result<(), ParseError> {
+fn check_selector(selector: &VectorSelector, span: Span, text: &str) -> Result<(), ParseError> {
     let Some(name) = &selector.name else {
         if selector.matchers.iter().all(|matcher| matcher.matches_empty()) {
             let message = "vector selector must contain at least one non-empty matcher";

@@ -49,12 +49,12 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
     Ok(expr)
 }
 
-/// Parses a series selector such as `match[]` takes: `name`, `{…}` or `name{…}`.
+/// Parses a series selector such as `match[]` takes: `name`, `{…}` or `name{…}`. Whether it may
+/// select everything is for the caller to say.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     let mut parser = Parser::new(text);
-    let (selector, span) = parser.vector_selector()?;
+    let (selector, _) = parser.vector_selector()?;
     parser.end()?;
-    check::check_selector(&selector, span, text)?;
     Ok(selector.matchers)
 }
 

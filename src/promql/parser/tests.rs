@@ -436,7 +436,7 @@ fn selectors_stand_alone() {
     assert_eq!(text, ["job=~\"a.*\"", "__name__=\"up\""]);
     assert!(parse_selector("up offset 5m").is_err());
     assert!(parse_selector("rate(up[5m])").is_err());
-    assert!(parse_selector("{}").is_err());
+    assert_eq!(parse_selector("{}"), Ok(Vec::new()));
 }
 
 #[test]
