@@ -3,6 +3,7 @@
 pub mod engine;
 pub mod error;
 pub mod manifest;
+pub mod memtable;
 pub mod metadata;
 pub mod options;
 pub mod part;

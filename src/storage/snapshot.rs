@@ -234,7 +234,7 @@ impl SnapshotReader {
 }
 
 /// Merges consecutive sorted pieces of `input`; of equal timestamps the last piece's stays.
-fn merge_pieces(input: &Samples, ends: &[usize], merged: &mut Samples) {
+pub(crate) fn merge_pieces(input: &Samples, ends: &[usize], merged: &mut Samples) {
     merged.clear();
     let mut start = 0;
     let mut heads: BinaryHeap<Reverse<(i64, usize, usize)>> = BinaryHeap::new();
