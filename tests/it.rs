@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod columnar;
 mod layering;
 mod promqltest;
