@@ -181,6 +181,7 @@ impl Config {
             flush_grace_ms: self.flush_grace.ms(),
             series_max: self.series_max,
             disk_free_bytes_min: self.disk_free_bytes_min.0,
+            ..StorageOptions::default()
         }
     }
 

@@ -6,26 +6,59 @@
 //! Invariant: a write is acknowledged after its log record is durable as the sync mode says, and
 //! every snapshot taken after the acknowledgement shows it.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use crate::clock::Clock;
-use crate::ingest::{KeyRef, Known, ResolveError, SeriesResolver, ShapeId, ShapeKey};
-use crate::model::{Labels, Metadata, SampleBatch, SeriesRef};
+use crate::ingest::SeriesResolver;
+use crate::model::{Metadata, SampleBatch, TimeRange};
+use crate::storage::background::Background;
+use crate::storage::block_part::BlockPart;
 use crate::storage::error::StorageError;
+use crate::storage::flush::Flusher;
 use crate::storage::metadata::MetadataStore;
 use crate::storage::options::StorageOptions;
+use crate::storage::part::Part;
+use crate::storage::plan::{self, Bounds, Failures, Situation, Step};
+use crate::storage::recovery::{self, Recovered};
+use crate::storage::series::{KEY_CACHE_BYTES_MAX, KeyCache};
 use crate::storage::snapshot::Snapshot;
 use crate::storage::status::{
-    EngineStatus, FlushReport, HeadStatus, RecoveryReport, ReplayProgress, WalStatus,
+    EngineStatus, FlushReport, HeadStatus, QuarantinedBlock, RecoveryReport, ReplayProgress,
+    WalStatus,
 };
-use crate::storage::vfs::Vfs;
+use crate::storage::store::Store;
+use crate::storage::vfs::{Vfs, VfsLock};
+use crate::storage::wal::{LogState, Wal};
 use crate::telemetry::Telemetry;
+
+/// Times the bound of the head at which writes are refused: flushes do not keep up.
+const HEAD_BOUNDS_MAX: u64 = 3;
 
 /// An open store.
 #[derive(Debug)]
 pub struct Engine {
-    options: StorageOptions,
-    metadata: MetadataStore,
+    this: Weak<Engine>,
+    store: Arc<Store>,
+    wal: Arc<Wal>,
+    keys: KeyCache,
+    flushing: Mutex<Flushing>,
+    background: Mutex<Option<Background>>,
+    recovery: RecoveryReport,
+    closing: AtomicBool,
+    /// Last, so that the directory is let go of after everything else.
+    _lock: Box<dyn VfsLock>,
+}
+
+/// What the flushes so far have left. Held while one runs.
+#[derive(Debug)]
+struct Flushing {
+    flusher: Flusher,
+    failures: Failures,
+    last: Option<FlushReport>,
+    error: Option<String>,
 }
 
 impl Engine {
@@ -38,112 +71,282 @@ impl Engine {
         telemetry: Arc<Telemetry>,
         progress: &ReplayProgress,
     ) -> Result<Arc<Self>, StorageError> {
-        let _ = (vfs, clock, telemetry, progress);
-        Ok(Arc::new(Self { options, metadata: MetadataStore::default() }))
+        let Recovered { store, wal, flusher, report, lock } =
+            recovery::recover(options, vfs, clock, Arc::clone(&telemetry), progress)?;
+        let bell = Arc::clone(&store.bell);
+        let engine = Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            store,
+            wal,
+            keys: KeyCache::new(KEY_CACHE_BYTES_MAX, telemetry),
+            flushing: Mutex::new(Flushing {
+                flusher,
+                failures: Failures::default(),
+                last: None,
+                error: None,
+            }),
+            background: Mutex::new(None),
+            recovery: report,
+            closing: AtomicBool::new(false),
+            _lock: lock,
+        });
+        *engine.background.lock() = Some(Background::start(Weak::clone(&engine.this), bell)?);
+        Ok(engine)
     }
 
     pub fn options(&self) -> &StorageOptions {
-        &self.options
+        &self.store.options
     }
 
     /// Gives series their ids: what a parser of `ingest` asks. One for each request.
     pub fn resolver(&self) -> impl SeriesResolver + Send + '_ {
-        NoSeries
+        self.keys.resolver(&*self.store.series)
     }
 
     /// Stores the batch, all of it or nothing. When it returns, the samples are as durable as
     /// the sync mode says, and visible. Of equal (series, timestamp) the later row wins.
     pub async fn append(&self, batch: SampleBatch) -> Result<(), StorageError> {
-        drop(batch);
-        Err(StorageError::ShuttingDown)
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.check_open()?;
+        let bound = self.store.options.head_bytes_max.saturating_mul(HEAD_BOUNDS_MAX);
+        if self.store.head_bytes() > bound {
+            return Err(StorageError::LimitReached {
+                limit: "memory of samples that wait to be flushed",
+                setting: "head-bytes-max",
+                value: self.store.options.head_bytes_max,
+            });
+        }
+        self.wal.append(batch).await?.await?;
+        Ok(())
     }
 
     /// Remembers what metrics say of themselves, durably. What is known already costs nothing.
     pub async fn record_metadata(
         &self,
-        entries: Vec<(String, Metadata)>,
+        mut entries: Vec<(String, Metadata)>,
     ) -> Result<(), StorageError> {
-        for (metric, metadata) in entries {
-            self.metadata.record(&metric, metadata);
+        entries.retain(|(metric, metadata)| !self.store.metadata.knows(metric, metadata));
+        if entries.is_empty() {
+            return Ok(());
         }
+        self.check_open()?;
+        self.wal.append_metadata(entries).await?.await?;
         Ok(())
     }
 
     /// Type, help and unit of metrics.
     pub fn metadata(&self) -> &MetadataStore {
-        &self.metadata
+        &self.store.metadata
     }
 
     /// Everything that was acknowledged until now, unchanging.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::default()
+        self.store.state.load().snapshot()
     }
 
     /// Moves what is in memory to blocks; returns when they are durable.
     pub async fn flush(&self) -> Result<FlushReport, StorageError> {
-        Err(StorageError::ShuttingDown)
+        self.check_open()?;
+        self.flush_everything().await
     }
 
     /// Everything the status page shows.
     pub fn status(&self) -> EngineStatus {
+        let state = self.store.state.load();
+        let log = self.wal.status();
+        let (mut blocks, mut quarantined) = (Vec::new(), Vec::new());
+        for block in &state.blocks {
+            match block.damage() {
+                None => blocks.push(block.status()),
+                Some(damage) => quarantined
+                    .push(QuarantinedBlock { block: block.status(), reason: damage.to_string() }),
+            }
+        }
+        let read_only = match log.state {
+            LogState::ReadOnly(reason) | LogState::Poisoned(reason) => Some(reason),
+            LogState::Closed => Some("shutting down".to_owned()),
+            LogState::Starting | LogState::Running => None,
+        };
+        let memtables = || state.generations().map(|generation| &generation.memtable);
+        let head_range = memtables().filter_map(|memtable| memtable.time_range());
+        let head_range = head_range.reduce(TimeRange::hull);
+        let block_ranges = state.blocks.iter().filter_map(|block| block.time_range());
+        let (flushed_lsn, database_uuid) = {
+            let manifest = self.store.manifest.lock();
+            (manifest.state().flushed_lsn, manifest.uuid())
+        };
+        let (last_flush, flush_error) = {
+            let flushing = self.flushing.try_lock();
+            // While one runs nothing new is known.
+            flushing.map_or((None, None), |known| (known.last.clone(), known.error.clone()))
+        };
         EngineStatus {
-            database_uuid: uuid::Uuid::nil(),
-            data_dir: self.options.data_dir.clone(),
-            wal_sync: self.options.wal_sync,
-            read_only: None,
-            head: HeadStatus::default(),
-            wal: WalStatus::default(),
-            blocks: Vec::new(),
-            block_bytes: 0,
-            block_samples: 0,
-            quarantined: Vec::new(),
-            last_flush: None,
-            flush_error: None,
-            recovery: RecoveryReport::default(),
-            time_range: None,
+            database_uuid,
+            data_dir: self.store.options.data_dir.clone(),
+            wal_sync: log.sync,
+            read_only,
+            head: HeadStatus {
+                series: self.store.series.len(),
+                samples: memtables().map(|memtable| memtable.samples()).sum(),
+                bytes: self.store.head_bytes(),
+                time_range: head_range,
+                frozen: state.frozen.len(),
+            },
+            wal: WalStatus {
+                segments: log.segments,
+                bytes: log.bytes,
+                durable_lsn: log.durable_lsn,
+                flushed_lsn,
+            },
+            block_bytes: blocks.iter().map(|block| block.bytes).sum(),
+            block_samples: blocks.iter().map(|block| block.samples).sum(),
+            blocks,
+            quarantined,
+            last_flush,
+            flush_error,
+            recovery: self.recovery.clone(),
+            time_range: block_ranges.chain(head_range).reduce(TimeRange::hull),
         }
     }
 
     /// Refuses further writes, flushes so that the next start is quick, and lets go of the
     /// directory. Queries on older snapshots go on.
     pub async fn close(&self) -> Result<(), StorageError> {
-        Ok(())
+        if self.closing.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let background = self.background.lock().take();
+        if let Some(background) = background {
+            run_blocking(move || background.stop()).await?;
+        }
+        if let Err(error) = self.flush_everything().await {
+            // Nothing is lost: the next start replays the log instead.
+            tracing::warn!(%error, "the last flush failed");
+        }
+        self.wal.close().await
+    }
+
+    /// One look of the background thread: seals, flushes what is due, writes down damage.
+    pub(crate) fn maintain(&self) {
+        self.store.seal_if_due();
+        if let Err(error) = self.store.record_damage() {
+            tracing::warn!(%error, "noting a damaged block in the manifest");
+        }
+        match plan::next_step(&self.situation(), self.bounds()) {
+            Step::Wait => {}
+            Step::FlushFrozen => self.flush_frozen_and_log(),
+            Step::Freeze(reason) => {
+                tracing::debug!(?reason, "freezing the memtable");
+                match futures::executor::block_on(self.wal.rotate()) {
+                    Ok(_) => self.flush_frozen_and_log(),
+                    // A full disk or a shutdown; the next look tries again.
+                    Err(error) => tracing::warn!(%error, "the log cannot be rotated"),
+                }
+            }
+        }
+        self.store.measure();
+    }
+
+    fn bounds(&self) -> Bounds {
+        let options = &self.store.options;
+        Bounds {
+            head_bytes_max: options.head_bytes_max,
+            wal_bytes_max: options.wal_bytes_max,
+            flush_grace_ms: options.flush_grace_ms,
+        }
+    }
+
+    fn situation(&self) -> Situation {
+        let state = self.store.state.load();
+        Situation {
+            now_ms: self.store.clock.now_ms(),
+            monotonic: self.store.clock.monotonic(),
+            head_samples: state.active.memtable.samples(),
+            head_bytes: state.active.memtable.bytes(),
+            head_born_ms: state.active.born_ms(),
+            wal_bytes: self.wal.status().bytes,
+            frozen: state.frozen.len(),
+            failures: self.flushing.lock().failures,
+        }
+    }
+
+    fn flush_frozen_and_log(&self) {
+        match self.flush_frozen() {
+            Ok(report) => tracing::info!(
+                blocks = report.blocks,
+                samples = report.samples,
+                bytes = report.bytes,
+                took_ms = report.took.as_millis(),
+                "flushed"
+            ),
+            Err(error) => tracing::error!(%error, "a flush failed and will be tried again"),
+        }
+    }
+
+    /// Freezes what is in memory and flushes all of it.
+    async fn flush_everything(&self) -> Result<FlushReport, StorageError> {
+        self.wal.rotate().await?;
+        let engine = self.this.upgrade().ok_or(StorageError::ShuttingDown)?;
+        run_blocking(move || engine.flush_frozen()).await?
+    }
+
+    /// Makes blocks of all frozen memtables and shortens the log.
+    fn flush_frozen(&self) -> Result<FlushReport, StorageError> {
+        let mut flushing = self.flushing.lock();
+        let mut total = FlushReport::default();
+        while self.store.state.with(|state| !state.frozen.is_empty()) {
+            match self.flush_one(&mut flushing.flusher) {
+                Ok(report) => total.add(&report),
+                Err(error) => {
+                    let now = self.store.clock.monotonic();
+                    flushing.failures.add(now);
+                    flushing.error = Some(error.to_string());
+                    self.store.telemetry.flush_failures.inc();
+                    return Err(error);
+                }
+            }
+        }
+        flushing.failures = Failures::default();
+        flushing.error = None;
+        if total.blocks > 0 {
+            flushing.last = Some(total.clone());
+        }
+        Ok(total)
+    }
+
+    fn flush_one(&self, flusher: &mut Flusher) -> Result<FlushReport, StorageError> {
+        let report = flusher.flush_oldest(&self.store)?;
+        let flushed = self.store.manifest.lock().state().flushed_lsn;
+        self.wal.truncate_through(flushed)?;
+        self.store.telemetry.flushes.inc();
+        Ok(report)
+    }
+
+    fn check_open(&self) -> Result<(), StorageError> {
+        if self.closing.load(Ordering::Acquire) { Err(StorageError::ShuttingDown) } else { Ok(()) }
     }
 }
 
-/// Stands in until the series table lands.
-struct NoSeries;
-
-impl SeriesResolver for NoSeries {
-    fn start(&mut self) {}
-
-    fn shape(&mut self, _: &ShapeKey) -> Option<ShapeId> {
-        None
+/// Without [`Engine::close`], as at a crash: nothing more is flushed.
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(background) = self.background.lock().take() {
+            background.stop();
+        }
     }
+}
 
-    fn predict(&self, _: &[u8]) -> Option<Known<'_>> {
-        None
-    }
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StorageError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|panic| StorageError::Internal(panic.to_string()))
+}
 
-    fn known(&self, key: KeyRef) -> Known<'_> {
-        unreachable!("{key:?} was never given")
-    }
-
-    fn find(&mut self, _: ShapeId, _: &[u8]) -> Option<KeyRef> {
-        None
-    }
-
-    fn advance(&mut self, _: KeyRef) -> bool {
-        false
-    }
-
-    fn register(
-        &mut self,
-        _: Option<ShapeId>,
-        _: &[u8],
-        _: &[Labels],
-        _: &mut Vec<SeriesRef>,
-    ) -> Result<Option<KeyRef>, ResolveError> {
-        Err(ResolveError::Refused("the series table is not there yet".to_owned()))
-    }
+/// Blocks in the order in which later samples win.
+pub(crate) fn sort_blocks(blocks: &mut [Arc<BlockPart>]) {
+    blocks.sort_by_key(|block| (block.meta().lsn_last, block.meta().id));
 }

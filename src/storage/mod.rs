@@ -1,16 +1,27 @@
 //! The engine: log, memtables, blocks, manifest, and what keeps them in order.
 
+mod background;
+mod block_part;
+mod blocks;
 pub mod engine;
 pub mod error;
+mod flush;
+mod handles;
+mod layout;
 pub mod manifest;
 pub mod memtable;
 pub mod metadata;
 pub mod options;
 pub mod part;
 pub mod plan;
+mod recovery;
 pub mod series;
+mod series_file;
 pub mod snapshot;
+mod state;
 pub mod status;
+mod store;
+mod sweep;
 pub mod vfs;
 pub mod wal;
 

@@ -21,6 +21,8 @@ pub struct StorageOptions {
     /// Bytes of log that may be needed for a restart before the head is flushed. Default 1 GiB,
     /// which two cores replay in well under ten seconds.
     pub wal_bytes_max: u64,
+    /// Length of a log segment's file, zeroed before it is used. Default 128 MiB; tests have less.
+    pub wal_segment_bytes: u64,
     /// Milliseconds after a two-hour window's end at which the head is flushed, so that late
     /// samples of that window still go with it. Default ten minutes.
     pub flush_grace_ms: i64,
@@ -46,6 +48,7 @@ impl Default for StorageOptions {
             wal_sync: WalSync::default(),
             head_bytes_max: 512 << 20,
             wal_bytes_max: 1 << 30,
+            wal_segment_bytes: 128 << 20,
             flush_grace_ms: 10 * 60 * 1000,
             series_max: 10_000_000,
             disk_free_bytes_min: 256 << 20,

@@ -91,6 +91,18 @@ pub struct FlushReport {
     pub finished_ms: i64,
 }
 
+impl FlushReport {
+    /// Adds what a later flush did.
+    pub(crate) fn add(&mut self, later: &FlushReport) {
+        self.blocks += later.blocks;
+        self.samples += later.samples;
+        self.series += later.series;
+        self.bytes += later.bytes;
+        self.took += later.took;
+        self.finished_ms = later.finished_ms;
+    }
+}
+
 /// What a start found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecoveryReport {

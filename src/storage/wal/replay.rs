@@ -55,7 +55,7 @@ pub(super) fn replay(
     flushed: Lsn,
     sink: &mut dyn ReplaySink,
 ) -> Result<Recovered, StorageError> {
-    let (used, blanks) = find_segments(vfs, dir, database)?;
+    let (used, blanks) = find_segments(vfs, dir, database, flushed)?;
     check_starts(dir, &used, flushed)?;
     // Segments that the manifest has left behind are not read.
     let skipped = used
@@ -111,6 +111,7 @@ fn find_segments(
     vfs: &dyn Vfs,
     dir: &Path,
     database: Uuid,
+    flushed: Lsn,
 ) -> Result<(Vec<UsedSegment>, Vec<BlankSegment>), StorageError> {
     let (numbers, leftovers) = segment::list(vfs, dir)?;
     for leftover in leftovers {
@@ -121,17 +122,35 @@ fn find_segments(
     let mut previous = None;
     for number in numbers {
         let path = segment_path(dir, number);
-        if let Some(previous) = previous
-            && number != previous + 1
-        {
-            let reason =
-                format!("segments {} to {} are missing before this one", previous + 1, number - 1);
-            return Err(StorageError::Corrupt { path, offset: 0, reason });
-        }
-        previous = Some(number);
         let file = vfs.open(&path)?;
         let len = file.len()?;
-        match read_header(&path, &*file, number, database)? {
+        let header = match read_header(&path, &*file, number, database) {
+            Err(StorageError::Corrupt { .. }) if is_cut_header(&file, len, database, number)? => {
+                file.write_at(0, &[0; segment::HEADER_LEN])?;
+                file.sync()?;
+                None
+            }
+            header => header?,
+        };
+        let is_behind = |header: &SegmentHeader| header.start <= flushed.saturating_add(1);
+        if let Some(previous) = previous.replace(number)
+            && number != previous + 1
+        {
+            // A crash in the middle of a truncation may undo the removal of an older segment
+            // only. What blocks hold is not missed; then the older ones go as well.
+            if !(blanks.is_empty() && header.as_ref().is_some_and(is_behind)) {
+                let reason = format!(
+                    "segments {} to {} are missing before this one",
+                    previous + 1,
+                    number - 1
+                );
+                return Err(StorageError::Corrupt { path, offset: 0, reason });
+            }
+            for old in used.drain(..) {
+                vfs.remove(old.file.path())?;
+            }
+        }
+        match header {
             Some(header) if blanks.is_empty() => used.push(UsedSegment { header, file, len }),
             Some(_) => {
                 let reason = "the segment before this one has lost its header".to_owned();
@@ -166,6 +185,22 @@ fn read_header(
         Some(header) if header.start == 0 => Err(corrupt("it starts before the log".to_owned())),
         header => Ok(header),
     }
+}
+
+/// Whether a damaged header was cut off while it was written: records follow only after it is
+/// durable, so nothing stands behind it. Then the segment is as good as blank.
+fn is_cut_header(
+    file: &Arc<dyn VfsFile>,
+    len: u64,
+    database: Uuid,
+    number: u64,
+) -> Result<bool, StorageError> {
+    let records = segment::RECORDS_OFFSET;
+    if len < records {
+        return Ok(false);
+    }
+    let mut scan = SegmentScan::new(Arc::clone(file), Seed::new(database, number));
+    Ok(scan.rest(records)?.all_zero)
 }
 
 /// A segment without a header must not hold anything else either.

@@ -130,6 +130,8 @@ impl LogWriter {
         let file = match blank {
             Some(blank) if blank.len == len => {
                 self.vfs.rename(&segment_path(&self.dir, blank.number), &temporary)?;
+                // Before the header is written: a crash must not leave it under the blank's name.
+                self.vfs.sync_dir(&self.dir)?;
                 blank.file
             }
             _ => {
