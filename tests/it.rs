@@ -1,10 +1,6 @@
 //! The one integration-test binary.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::cast_possible_truncation,
-    reason = "a test that panics has failed, and its numbers are small"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod columnar;
 mod engine;
