@@ -8,7 +8,9 @@
 
 use std::cmp::Ordering;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{Float64Type, TimestampMillisecondType, UInt32Type};
 
 use crate::columnar::error::ColumnarError;
 use crate::columnar::schema::{self, BATCH_ROWS_MAX, SampleColumns};
@@ -33,7 +35,13 @@ pub fn merge(sources: Vec<MergeSource<'_>>) -> (Vec<Labels>, MergedBatches<'_>) 
     let inputs = batches
         .into_iter()
         .zip(numbers)
-        .map(|(batches, numbers)| Input { batches, numbers, batch: None, row: 0, ended: false })
+        .map(|(batches, numbers)| Input {
+            batches,
+            numbers,
+            rows: Rows::default(),
+            row: 0,
+            ended: false,
+        })
         .collect();
     (labels, MergedBatches { inputs, failed: false })
 }
@@ -67,10 +75,18 @@ struct Input<'a> {
     batches: Batches<'a>,
     /// Merged number of each of the source's series.
     numbers: Vec<u32>,
-    batch: Option<RecordBatch>,
-    /// The next row of `batch`.
+    rows: Rows,
+    /// The next of `rows`.
     row: usize,
     ended: bool,
+}
+
+/// A batch's columns, taken out once. Equally long.
+#[derive(Default)]
+struct Rows {
+    series: ScalarBuffer<u32>,
+    timestamps: ScalarBuffer<i64>,
+    values: ScalarBuffer<f64>,
 }
 
 /// Where a row belongs in the result.
@@ -78,38 +94,28 @@ type Key = (u32, i64);
 
 impl Input<'_> {
     /// Makes sure that a row is at hand, unless the source has ended.
+    #[inline]
     fn fill(&mut self) -> Result<(), ColumnarError> {
-        while !self.ended && self.batch.as_ref().is_none_or(|batch| self.row >= batch.num_rows()) {
+        while self.row >= self.rows.series.len() && !self.ended {
             self.row = 0;
-            self.batch = self.batches.next().transpose()?;
-            self.ended = self.batch.is_none();
+            self.rows = match self.batches.next().transpose()? {
+                Some(batch) => Rows::of(&batch, self.numbers.len())?,
+                None => Rows::default(),
+            };
+            self.ended = self.rows.series.is_empty();
         }
         Ok(())
     }
 
-    fn key(&self) -> Result<Option<Key>, ColumnarError> {
-        let Some(batch) = &self.batch else { return Ok(None) };
-        let columns = SampleColumns::of(batch)?;
-        let series = columns.series[self.row];
-        match self.numbers.get(series as usize) {
-            Some(number) => Ok(Some((*number, columns.timestamps[self.row]))),
-            None => {
-                let reason = format!("series {series} of {}", self.numbers.len());
-                Err(ColumnarError::InvalidBatch(reason))
-            }
-        }
+    #[inline]
+    fn key(&self) -> Option<Key> {
+        let series = self.rows.series.get(self.row)?;
+        Some((self.numbers[*series as usize], self.rows.timestamps[self.row]))
     }
 
     /// Copies the rows of the series at hand that come before `bound`, `room` at most.
-    fn copy(
-        &mut self,
-        (number, _): Key,
-        bound: Option<Key>,
-        room: usize,
-        out: &mut Columns,
-    ) -> Result<(), ColumnarError> {
-        let Some(batch) = &self.batch else { return Ok(()) };
-        let SampleColumns { series, timestamps, values } = SampleColumns::of(batch)?;
+    fn copy(&mut self, (number, _): Key, bound: Option<Key>, room: usize, out: &mut Columns) {
+        let Rows { series, timestamps, values } = &self.rows;
         let start = self.row;
         let most = series.len().min(start + room);
         let run = gallop(&series[start..most], |other| *other == series[start]);
@@ -125,24 +131,50 @@ impl Input<'_> {
         out.timestamps.extend_from_slice(&timestamps[start..end]);
         out.values.extend_from_slice(&values[start..end]);
         self.row = end;
-        Ok(())
     }
 }
 
-#[derive(Default)]
+impl Rows {
+    /// `series` is the count of series that the batch may name.
+    fn of(batch: &RecordBatch, series: usize) -> Result<Self, ColumnarError> {
+        let columns = SampleColumns::of(batch)?;
+        // Ordered rows have the greatest number last, but an unordered batch must not panic.
+        if let Some(stranger) = columns.series.iter().find(|number| **number as usize >= series) {
+            let reason = format!("series {stranger} of {series}");
+            return Err(ColumnarError::InvalidBatch(reason));
+        }
+        Ok(Self {
+            series: batch.column(0).as_primitive::<UInt32Type>().values().clone(),
+            timestamps: batch.column(1).as_primitive::<TimestampMillisecondType>().values().clone(),
+            values: batch.column(2).as_primitive::<Float64Type>().values().clone(),
+        })
+    }
+}
+
+/// The batch in the making.
 struct Columns {
     series: Vec<u32>,
     timestamps: Vec<i64>,
     values: Vec<f64>,
 }
 
+impl Columns {
+    fn with_room() -> Self {
+        Self {
+            series: Vec::with_capacity(BATCH_ROWS_MAX),
+            timestamps: Vec::with_capacity(BATCH_ROWS_MAX),
+            values: Vec::with_capacity(BATCH_ROWS_MAX),
+        }
+    }
+}
+
 impl MergedBatches<'_> {
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, ColumnarError> {
-        let mut out = Columns::default();
+        let mut out = Columns::with_room();
         while out.series.len() < BATCH_ROWS_MAX {
             let Some((winner, key, bound)) = self.least()? else { break };
             let room = BATCH_ROWS_MAX - out.series.len();
-            self.inputs[winner].copy(key, bound, room, &mut out)?;
+            self.inputs[winner].copy(key, bound, room, &mut out);
         }
         if out.series.is_empty() {
             return Ok(None);
@@ -157,7 +189,7 @@ impl MergedBatches<'_> {
         let mut bound: Option<Key> = None;
         for index in 0..self.inputs.len() {
             self.inputs[index].fill()?;
-            let Some(key) = self.inputs[index].key()? else { continue };
+            let Some(key) = self.inputs[index].key() else { continue };
             let Some((winner, least)) = best else {
                 best = Some((index, key));
                 continue;
@@ -172,7 +204,7 @@ impl MergedBatches<'_> {
                     let beaten = &mut self.inputs[winner];
                     beaten.row += 1;
                     beaten.fill()?;
-                    let next = beaten.key()?;
+                    let next = beaten.key();
                     bound = [bound, next].into_iter().flatten().min();
                     best = Some((index, key));
                 }

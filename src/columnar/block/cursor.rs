@@ -282,16 +282,23 @@ pub struct BlockScan {
     /// The next chunk: directory page and row.
     page: usize,
     row: usize,
+    /// Room for one batch.
+    batch_rows: usize,
 }
 
 impl BlockScan {
     pub(crate) fn new(cursor: BlockCursor) -> Self {
-        Self { cursor, page: 0, row: 0 }
+        let samples = cursor.reader.summary().samples;
+        let batch_rows = usize::try_from(samples).unwrap_or(usize::MAX).min(BATCH_ROWS_MAX);
+        Self { cursor, page: 0, row: 0, batch_rows }
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>, ColumnarError> {
-        let mut series: Vec<u32> = Vec::new();
-        let mut samples = Samples::default();
+        let mut series: Vec<u32> = Vec::with_capacity(self.batch_rows);
+        let mut samples = Samples {
+            timestamps: Vec::with_capacity(self.batch_rows),
+            values: Vec::with_capacity(self.batch_rows),
+        };
         while self.page < self.cursor.reader.pages(PageKind::Directory).len() {
             let page = self.cursor.directory(self.page)?;
             let Some(entry) = page.entries.get(self.row).copied() else {

@@ -4,6 +4,7 @@
 //! is allowed: the bytes of the last, partial group are written as far as they hold bits.
 
 use crate::columnar::codec::CodecError;
+use crate::columnar::codec::simd;
 
 /// Words that a kernel handles at a time.
 const GROUP: usize = 8;
@@ -39,7 +40,7 @@ pub(crate) fn unpack(input: &mut &[u8], width: u32, out: &mut [u64]) -> Result<(
         ($($w:literal)*) => {
             match width {
                 0 => out.fill(0),
-                $($w => unpack_width::<$w>(all, len, out),)*
+                $($w => simd::widest(|| unpack_width::<$w>(all, len, out)),)*
                 _ => return Err(CodecError("width of a packed run is over 64")),
             }
         };
@@ -79,6 +80,7 @@ fn pack_group<const W: usize>(group: &[u64; GROUP]) -> [[u8; 8]; GROUP] {
     packed.map(u64::to_le_bytes)
 }
 
+#[inline(always)]
 fn unpack_width<const W: usize>(input: &[u8], len: usize, out: &mut [u64]) {
     let mut at = 0;
     let mut groups = out.chunks_exact_mut(GROUP);

@@ -4,6 +4,8 @@
 //! program computed as `x * 0.001` is `i * 10^-e`. Both are tried. Values that miss get a
 //! correction in units in the last place, so the form is always exact.
 
+use crate::columnar::codec::simd;
+
 /// Largest power of ten: 10^17 and all below are exact doubles.
 pub(crate) const EXPONENT_MAX: u8 = 17;
 /// Scaled integers stay below this, where conversion is one addition.
@@ -92,19 +94,25 @@ impl Scale {
     }
 
     /// Converts integers, given as words, to doubles.
-    #[inline(always)]
     pub(crate) fn to_doubles(self, integers: &[u64], out: &mut [f64]) {
-        let pairs = out.iter_mut().zip(integers);
         if self.exponent == 0 {
-            pairs.for_each(|(value, integer)| *value = to_double(*integer));
+            convert(integers, out, |double| double);
         } else if self.multiply {
             let inverse = self.inverse();
-            pairs.for_each(|(value, integer)| *value = to_double(*integer) * inverse);
+            convert(integers, out, |double| double * inverse);
         } else {
             let power = self.power();
-            pairs.for_each(|(value, integer)| *value = to_double(*integer) / power);
+            convert(integers, out, |double| double / power);
         }
     }
+}
+
+fn convert(integers: &[u64], out: &mut [f64], scale: impl Fn(f64) -> f64) {
+    simd::widest(|| {
+        for (value, integer) in out.iter_mut().zip(integers) {
+            *value = scale(to_double(*integer));
+        }
+    });
 }
 
 #[inline(always)]

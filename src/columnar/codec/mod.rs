@@ -12,6 +12,7 @@ pub(crate) mod bits;
 pub(crate) mod decimal;
 pub(crate) mod integers;
 pub(crate) mod pfor;
+pub(crate) mod simd;
 pub(crate) mod varint;
 
 pub mod timestamps;

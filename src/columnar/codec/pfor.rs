@@ -9,7 +9,7 @@
 //!                                                            and what is above the low part
 //! ```
 //!
-//! Width 0 with exceptions is the sparse form: rare changes, rare corrections. The width is the
+//! At most 128 words of a block are exceptions. Width 0 with exceptions is the sparse form: rare changes, rare corrections. The width is the
 //! one that makes the block smallest, by a histogram of the words' lengths.
 
 use crate::columnar::codec::CodecError;
@@ -18,6 +18,9 @@ use crate::columnar::codec::varint;
 
 /// Words that share a width.
 pub(crate) const BLOCK: usize = 512;
+
+/// Words of a block that may be exceptions; with more, a greater width is hardly longer.
+const EXCEPTIONS_MAX: usize = BLOCK / 4;
 
 const HAS_EXCEPTIONS: u8 = 0x80;
 
@@ -78,7 +81,7 @@ fn choose_width(lengths: &Lengths, count: usize) -> (u32, usize) {
     let mut exceptions = 0;
     for width in (0..widest).rev() {
         exceptions += lengths[width + 1] as usize;
-        if exceptions * 4 > count * 3 {
+        if exceptions > EXCEPTIONS_MAX.min(count / 2) {
             break;
         }
         // Of gaps spread at random, the widest is about ln(exceptions) times the mean.
@@ -101,7 +104,7 @@ fn encode_block(words: &[u64], out: &mut Vec<u8>) {
         bits::pack(words, width, out);
         return;
     }
-    let (mut gaps, mut highs) = ([0u64; BLOCK], [0u64; BLOCK]);
+    let (mut gaps, mut highs) = ([0u64; EXCEPTIONS_MAX], [0u64; EXCEPTIONS_MAX]);
     let (mut count, mut next) = (0, 0);
     for (index, word) in words.iter().enumerate() {
         let high = word >> width;
@@ -130,14 +133,14 @@ fn decode_block(input: &mut &[u8], words: &mut [u64]) -> Result<(), CodecError> 
     if header & HAS_EXCEPTIONS == 0 {
         return bits::unpack(input, width, words);
     }
-    let count = varint::take_count(input, words.len())?;
+    let count = varint::take_count(input, words.len().min(EXCEPTIONS_MAX))?;
     let gap_width = u32::from(varint::take_byte(input)?);
     let high_width = u32::from(varint::take_byte(input)?);
     if width + high_width > 64 || width == 64 {
         return Err(CodecError("an exception is wider than a word"));
     }
     bits::unpack(input, width, words)?;
-    let (mut gaps, mut highs) = ([0; BLOCK], [0; BLOCK]);
+    let (mut gaps, mut highs) = ([0; EXCEPTIONS_MAX], [0; EXCEPTIONS_MAX]);
     bits::unpack(input, gap_width, &mut gaps[..count])?;
     bits::unpack(input, high_width, &mut highs[..count])?;
     let mut next = 0usize;
