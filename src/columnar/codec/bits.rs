@@ -101,14 +101,30 @@ fn unpack_width<const W: usize>(input: &[u8], len: usize, out: &mut [u64]) {
 #[inline(always)]
 fn unpack_group<const W: usize>(bytes: &[u8], group: &mut [u64]) {
     let bytes = &bytes[..W + 8];
-    for (index, word) in group[..GROUP].iter_mut().enumerate() {
-        let (at, shift) = (index * W / 8, index * W % 8);
-        let low: [u8; 8] = bytes[at..at + 8].try_into().expect("eight bytes");
-        *word = u64::from_le_bytes(low) >> shift;
-        if shift + W > 64 {
-            *word |= u64::from(bytes[at + 8]) << (64 - shift);
+    let load = |at: usize| {
+        u64::from_le_bytes(bytes[at..at + 8].try_into().expect("a slice of eight bytes"))
+    };
+    let group = &mut group[..GROUP];
+    if W <= 8 {
+        // All eight words stand in one load, and shifts of one register vectorise.
+        let all = load(0);
+        for (index, word) in group.iter_mut().enumerate() {
+            *word = all >> (index * W % 64) & mask::<W>();
         }
-        *word &= mask::<W>();
+    } else if W <= 15 {
+        let halves = [load(0), load(W / 2) >> (W % 2 * 4)];
+        for (index, word) in group.iter_mut().enumerate() {
+            *word = halves[index / 4] >> (index % 4 * W % 64) & mask::<W>();
+        }
+    } else {
+        for (index, word) in group.iter_mut().enumerate() {
+            let (at, shift) = (index * W / 8, index * W % 8);
+            *word = load(at) >> shift;
+            if shift + W > 64 {
+                *word |= u64::from(bytes[at + 8]) << (64 - shift);
+            }
+            *word &= mask::<W>();
+        }
     }
 }
 

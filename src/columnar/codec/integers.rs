@@ -169,7 +169,7 @@ pub(crate) fn decode_blocks(
     match transform {
         Transform::For | Transform::DeltaMin => pfor::decode(input, count - 1, |start, words| {
             for word in words.iter_mut() {
-                last = last.wrapping_add(base).wrapping_add(*word);
+                last = last.wrapping_add(base.wrapping_add(*word));
                 *word = last;
             }
             each(start + 1, words);
