@@ -18,6 +18,10 @@ use std::sync::Arc;
 /// The label that holds the metric name.
 pub const METRIC_NAME: &str = "__name__";
 
+/// The labels that say what a series measures, and that no longer hold once it is computed with.
+/// Source: prometheus/schema, `IsMetadataLabel`.
+pub const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
+
 /// Ends the metric name and every label.
 pub const END: u8 = 0xFF;
 /// Stands between a label's name and its value.
@@ -95,6 +99,14 @@ impl Labels {
     pub fn without_metric_name(&self) -> Self {
         let end = memchr::memchr(END, &self.0).unwrap_or(0);
         if end == 0 { self.clone() } else { Self(Arc::from(&self.0[end..])) }
+    }
+
+    /// The set without the [`METADATA_LABELS`].
+    pub fn without_metadata(&self) -> Self {
+        if METADATA_LABELS[1..].iter().all(|name| self.get(name).is_none()) {
+            return self.without_metric_name();
+        }
+        self.filter(|name| !METADATA_LABELS.contains(&name))
     }
 
     /// Only the labels whose name `keep` approves.

@@ -8,7 +8,7 @@ pub mod metadata;
 pub mod sample;
 pub mod time;
 
-pub use labels::{Labels, LabelsBuilder, LabelsError, METRIC_NAME};
+pub use labels::{Labels, LabelsBuilder, LabelsError, METADATA_LABELS, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metadata::{Metadata, MetricType};
 pub use sample::{STALE_NAN_BITS, SampleBatch, Samples, SeriesRef, is_stale, stale_nan};

@@ -2,11 +2,29 @@
 //!
 //! Read walk: `http` → here → parser → plan → exec over `query::scan` → value.
 
-use crate::model::Timestamp;
+use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use futures::StreamExt;
+
+use crate::clock::Clock;
+use crate::model::{Labels, Timestamp, is_stale};
+use crate::promql::annotations::Annotations;
+use crate::promql::ast::Expr;
 use crate::promql::error::PromqlError;
+use crate::promql::exec::map::SAME_LABELSET;
+use crate::promql::exec::table::{SeriesRow, SeriesTable};
+use crate::promql::functions::range::{Edges, with_edges};
 use crate::promql::parser::parse;
-use crate::promql::value::QueryOutcome;
-use crate::query::{QueryLimits, QuerySession};
+use crate::promql::plan::{Planned, Planner, RangePlan, Times, Wanted};
+use crate::promql::types::ValueType;
+use crate::promql::value::{QueryOutcome, QueryStats, RangeSeries, Value, VectorSample};
+use crate::query::batch::for_each_sample_row;
+use crate::query::node::gather;
+use crate::query::{Grid, QueryError, QueryLimits, QuerySession};
 use crate::storage::Snapshot;
 
 /// How far back a selector looks for a sample, unless the query says otherwise.
@@ -67,7 +85,234 @@ pub async fn evaluate(
     query: &Query,
     session: &QuerySession,
 ) -> Result<QueryOutcome, PromqlError> {
+    let started = session.clock().monotonic();
     let expr = parse(&query.text)?;
-    let _ = (snapshot, session);
-    Err(PromqlError::not_supported(expr.to_string()))
+    let (grid, times) = grid(query)?;
+    let task = session.task(query.limits);
+    let annotations = Arc::new(Annotations::new(&query.text));
+    let planner = Planner {
+        snapshot: snapshot.clone(),
+        task: task.clone(),
+        annotations: Arc::clone(&annotations),
+        lookback_ms: query.lookback_ms,
+        times,
+    };
+    let clock = Arc::clone(session.clock());
+    let is_range = matches!(query.kind, QueryKind::Range { .. });
+    let explain = query.explain;
+    let work = async move {
+        // An error of ours is an answer to the session, which knows only errors of execution.
+        Ok(answer(&planner, &expr, grid, is_range, explain, clock.as_ref()).await)
+    };
+    let ran = session.run(query.limits.timeout, work).await?;
+    let Answer { value, plan, planned_at } = ran.value?;
+    let mut warnings = annotations.warnings();
+    warnings.extend(snapshot.warnings());
+    let read = task.usage.total();
+    Ok(QueryOutcome {
+        value,
+        warnings,
+        infos: annotations.infos(),
+        stats: QueryStats {
+            queued: ran.queued,
+            prepared: planned_at.saturating_sub(started).saturating_sub(ran.queued),
+            executed: ran.ran,
+            series: task.usage.series(),
+            samples: read.samples,
+            chunks: read.chunks,
+            bytes: read.bytes,
+            bytes_peak: task.bytes_peak() as u64,
+        },
+        plan,
+    })
+}
+
+/// The steps of a query.
+fn grid(query: &Query) -> Result<(Grid, Times), PromqlError> {
+    match query.kind {
+        QueryKind::Instant { time } => {
+            Ok((Grid::instant(time), Times { start: time, end: time, step_ms: 0 }))
+        }
+        QueryKind::Range { start, end, step_ms } => {
+            let grid = Grid::range(start, end, step_ms).ok_or_else(|| {
+                PromqlError::Parameter(format!("no steps of {step_ms} ms from {start} to {end}"))
+            })?;
+            let points = query.limits.points_max;
+            if grid.steps() as u64 > points {
+                let setting = QueryLimits::POINTS_SETTING;
+                return Err(PromqlError::Parameter(format!(
+                    "exceeded maximum resolution of {points} points per timeseries. Try a larger \
+                     step (?step=XX) or a shorter range (limit points, setting {setting})"
+                )));
+            }
+            Ok((grid, Times { start, end, step_ms }))
+        }
+    }
+}
+
+struct Answer {
+    value: Value,
+    plan: Option<String>,
+    /// When the plan was made, on the session's clock.
+    planned_at: Duration,
+}
+
+/// Plans and runs an expression.
+async fn answer(
+    planner: &Planner,
+    expr: &Expr,
+    grid: Grid,
+    is_range: bool,
+    explain: Explain,
+    clock: &dyn Clock,
+) -> Result<Answer, PromqlError> {
+    let planless = |value| Ok(Answer { value, plan: None, planned_at: clock.monotonic() });
+    if expr.value_type() == ValueType::Range {
+        let range = planner.plan_range(expr, grid, Wanted::Samples).await?;
+        let planned_at = clock.monotonic();
+        let series = raw_samples(planner, &range, grid.start(), explain).await?;
+        let plan = shown(&range.plan, explain);
+        return Ok(Answer { value: Value::Matrix(series), plan, planned_at });
+    }
+    let vector = match planner.plan(expr, grid).await? {
+        Planned::Text(text) => {
+            return planless(Value::String { timestamp: grid.start(), text });
+        }
+        Planned::Scalar(scalar) if !is_range => {
+            let value = scalar.at(0);
+            return planless(Value::Scalar { timestamp: grid.start(), value });
+        }
+        Planned::Scalar(scalar) => {
+            let timestamps: Vec<_> = grid.timestamps().collect();
+            let values = (0..grid.steps()).map(|step| scalar.at(step)).collect();
+            let series = RangeSeries { labels: Labels::empty(), timestamps, values };
+            return planless(Value::Matrix(vec![series]));
+        }
+        Planned::Vector(vector) => vector,
+    };
+    let planned_at = clock.monotonic();
+    let rows = match explain {
+        Explain::Plan => Vec::new(),
+        Explain::Off | Explain::Analyze => planner.run(&vector.plan).await?,
+    };
+    let plan = shown(&vector.plan, explain);
+    let value = if is_range {
+        Value::Matrix(matrix(&vector.table, rows, grid)?)
+    } else {
+        Value::Vector(instant(&vector.table, rows, grid, vector.sorted)?)
+    };
+    Ok(Answer { value, plan, planned_at })
+}
+
+/// A range vector as it is: the samples of an instant query's one window.
+async fn raw_samples(
+    planner: &Planner,
+    range: &RangePlan,
+    at: Timestamp,
+    explain: Explain,
+) -> Result<Vec<RangeSeries>, PromqlError> {
+    let window = range.window;
+    let ends = (window.start(at), window.end(at));
+    let mut series = Vec::new();
+    if explain != Explain::Plan {
+        let context = &planner.task.context;
+        let mut batches = gather(&range.plan, context).map_err(QueryError::from)?;
+        while let Some(batch) = batches.next().await {
+            let batch = batch.map_err(QueryError::from)?;
+            for_each_sample_row(&batch, |number, timestamps, values| {
+                let labels = shown_labels(&range.table.rows[number as usize]);
+                let (timestamps, values) = if window.edges == Edges::Plain {
+                    (timestamps.to_vec(), values.to_vec())
+                } else {
+                    let smoothed = window.edges == Edges::Smoothed;
+                    with_edges(timestamps, values, ends, smoothed).into_iter().unzip()
+                };
+                if !timestamps.is_empty() {
+                    series.push(RangeSeries { labels, timestamps, values });
+                }
+                Ok(())
+            })?;
+        }
+    }
+    series.sort_by(|one, two| one.labels.prometheus_cmp(&two.labels));
+    Ok(series)
+}
+
+/// The plan as text, if it was asked for.
+fn shown(plan: &Arc<dyn ExecutionPlan>, explain: Explain) -> Option<String> {
+    match explain {
+        Explain::Off => None,
+        Explain::Plan => {
+            Some(DisplayableExecutionPlan::new(plan.as_ref()).indent(false).to_string())
+        }
+        Explain::Analyze => {
+            Some(DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(false).to_string())
+        }
+    }
+}
+
+fn shown_labels(row: &SeriesRow) -> Labels {
+    if row.drop_name { row.labels.without_metadata() } else { row.labels.clone() }
+}
+
+fn instant(
+    table: &SeriesTable,
+    rows: Vec<(u32, Vec<f64>)>,
+    grid: Grid,
+    sorted: bool,
+) -> Result<Vec<VectorSample>, PromqlError> {
+    let mut seen = HashSet::with_capacity(rows.len());
+    let mut samples = Vec::with_capacity(rows.len());
+    for (number, cells) in rows {
+        if is_stale(cells[0]) {
+            continue;
+        }
+        let labels = shown_labels(&table.rows[number as usize]);
+        if !seen.insert(labels.clone()) {
+            return Err(PromqlError::execution(SAME_LABELSET));
+        }
+        samples.push(VectorSample { labels, timestamp: grid.start(), value: cells[0] });
+    }
+    if !sorted {
+        samples.sort_by(|one, two| one.labels.prometheus_cmp(&two.labels));
+    }
+    Ok(samples)
+}
+
+/// Rows that have the same labels without their names become one, unless they meet.
+fn matrix(
+    table: &SeriesTable,
+    rows: Vec<(u32, Vec<f64>)>,
+    grid: Grid,
+) -> Result<Vec<RangeSeries>, PromqlError> {
+    let mut merged: HashMap<Labels, Vec<f64>> = HashMap::with_capacity(rows.len());
+    for (number, cells) in rows {
+        match merged.entry(shown_labels(&table.rows[number as usize])) {
+            Entry::Vacant(place) => {
+                place.insert(cells);
+            }
+            Entry::Occupied(mut known) => {
+                for (known, cell) in known.get_mut().iter_mut().zip(cells) {
+                    if !is_stale(cell) {
+                        if !is_stale(*known) {
+                            return Err(PromqlError::execution(SAME_LABELSET));
+                        }
+                        *known = cell;
+                    }
+                }
+            }
+        }
+    }
+    let mut series: Vec<RangeSeries> = merged
+        .into_iter()
+        .filter_map(|(labels, cells)| {
+            let present =
+                || cells.iter().zip(grid.timestamps()).filter(|(cell, _)| !is_stale(**cell));
+            let timestamps: Vec<_> = present().map(|(_, at)| at).collect();
+            let values = present().map(|(cell, _)| *cell).collect();
+            (!timestamps.is_empty()).then_some(RangeSeries { labels, timestamps, values })
+        })
+        .collect();
+    series.sort_by(|one, two| one.labels.prometheus_cmp(&two.labels));
+    Ok(series)
 }

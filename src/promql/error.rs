@@ -42,7 +42,6 @@ impl PromqlError {
         PromqlError::NotSupported { construct: construct.into() }
     }
 
-    #[expect(dead_code, reason = "the planner that uses it lands next")]
     pub(crate) fn execution(text: impl Into<String>) -> Self {
         PromqlError::Query(QueryError::Execution(text.into()))
     }

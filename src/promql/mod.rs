@@ -10,7 +10,11 @@ pub mod printer;
 pub mod types;
 pub mod value;
 
+mod annotations;
+mod exec;
 mod lexer;
+mod plan;
+mod scalar;
 
 pub use ast::{Expr, ExprKind, Span};
 pub use describe::{Description, describe};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::query::error::QueryError;
+use crate::storage::ReadStats;
 
 /// What one query may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,25 +163,49 @@ impl Drop for Waiting<'_> {
 #[derive(Debug)]
 pub(crate) struct QueryUsage {
     limits: QueryLimits,
+    series: AtomicU64,
     samples: AtomicU64,
+    chunks: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl QueryUsage {
     pub(crate) fn new(limits: QueryLimits) -> Self {
-        Self { limits, samples: AtomicU64::new(0) }
+        Self {
+            limits,
+            series: AtomicU64::new(0),
+            samples: AtomicU64::new(0),
+            chunks: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
     }
 
-    pub(crate) fn limits(&self) -> &QueryLimits {
-        &self.limits
+    /// A selector found so many series.
+    pub(crate) fn add_series(&self, count: usize) -> Result<(), QueryError> {
+        self.series.fetch_add(count as u64, Ordering::Relaxed);
+        self.limits.check_series(count)
     }
 
-    pub(crate) fn add_samples(&self, count: u64) -> Result<(), QueryError> {
-        let before = self.samples.fetch_add(count, Ordering::Relaxed);
-        self.limits.check_samples(before + count)
+    /// A scan read this much.
+    pub(crate) fn add(&self, stats: ReadStats) -> Result<(), QueryError> {
+        self.chunks.fetch_add(stats.chunks, Ordering::Relaxed);
+        self.bytes.fetch_add(stats.bytes, Ordering::Relaxed);
+        let before = self.samples.fetch_add(stats.samples, Ordering::Relaxed);
+        self.limits.check_samples(before + stats.samples)
     }
 
-    pub(crate) fn samples(&self) -> u64 {
-        self.samples.load(Ordering::Relaxed)
+    /// What all scans read so far.
+    pub(crate) fn total(&self) -> ReadStats {
+        ReadStats {
+            samples: self.samples.load(Ordering::Relaxed),
+            chunks: self.chunks.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// How many series all selectors found.
+    pub(crate) fn series(&self) -> u64 {
+        self.series.load(Ordering::Relaxed)
     }
 }
 
@@ -210,8 +235,9 @@ mod tests {
     fn limits_name_their_setting() {
         let limits = QueryLimits { samples_max: 10, series_max: 2, ..QueryLimits::default() };
         let usage = QueryUsage::new(limits);
-        usage.add_samples(10).unwrap();
-        let error = usage.add_samples(1).unwrap_err();
+        let read = |samples| ReadStats { samples, ..ReadStats::default() };
+        usage.add(read(10)).unwrap();
+        let error = usage.add(read(1)).unwrap_err();
         assert!(error.to_string().contains("--query-samples-max"), "{error}");
         assert!(limits.check_series(2).is_ok());
         let error = limits.check_series(3).unwrap_err();

@@ -1,11 +1,23 @@
 //! DataFusion over a snapshot of the storage. Knows no query language.
-
-#![expect(dead_code, reason = "the nodes that use it land next")]
+//!
+//! A plan's leaf is the scan of a selector; what nodes exchange is one row per series
+//! ([`batch`]). Every node reaches DataFusion through [`node::NodeExec`].
+//!
+//! Invariant: an answer does not depend on which parts happen to exist, nor on how many
+//! partitions a plan has.
 
 pub mod error;
 pub mod limits;
 pub mod session;
 
+pub mod batch;
+pub mod grid;
+pub mod node;
+pub mod scan;
+
+pub use batch::ABSENT;
 pub use error::{QueryError, QueryErrorKind};
+pub use grid::Grid;
 pub use limits::{QueryLimits, QueryOptions};
+pub use scan::WindowKernel;
 pub use session::QuerySession;

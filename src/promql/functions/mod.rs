@@ -5,4 +5,5 @@
 pub mod histogram;
 pub mod instant;
 pub mod label;
+pub(crate) mod range;
 pub mod time;

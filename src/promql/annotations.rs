@@ -1,0 +1,225 @@
+//! Warnings and infos that a query collects while it runs, with Prometheus' texts.
+//!
+//! The same remark is made once however many series and steps cause it.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+
+/// Most warnings, and most infos, that one answer carries.
+const ANNOTATIONS_MAX: usize = 10;
+
+/// All remarks of one query.
+#[derive(Debug, Default)]
+pub(crate) struct Annotations {
+    text: String,
+    collected: Mutex<Collected>,
+}
+
+#[derive(Debug, Default)]
+struct Collected {
+    warnings: BTreeMap<String, Note>,
+    infos: BTreeMap<String, Note>,
+}
+
+#[derive(Debug, Clone)]
+struct Note {
+    /// Where in the query, as a byte offset.
+    position: usize,
+    repaired: Option<Repaired>,
+}
+
+/// Classic histogram buckets that had to be made monotonic, over all samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Repaired {
+    pub(crate) first_ms: i64,
+    pub(crate) last_ms: i64,
+    pub(crate) bucket_min: f64,
+    pub(crate) bucket_max: f64,
+    pub(crate) difference_max: f64,
+    pub(crate) count: u64,
+}
+
+impl Repaired {
+    fn merge(&mut self, other: Repaired) {
+        self.first_ms = self.first_ms.min(other.first_ms);
+        self.last_ms = self.last_ms.max(other.last_ms);
+        self.bucket_min = self.bucket_min.min(other.bucket_min);
+        self.bucket_max = self.bucket_max.max(other.bucket_max);
+        self.difference_max = self.difference_max.max(other.difference_max);
+        self.count += other.count;
+    }
+}
+
+impl Annotations {
+    /// For a query of this text.
+    pub(crate) fn new(text: &str) -> Self {
+        Self { text: text.to_owned(), collected: Mutex::default() }
+    }
+
+    pub(crate) fn warn(&self, text: impl Into<String>, position: usize) {
+        let text = format!("PromQL warning: {}", text.into());
+        let note = Note { position, repaired: None };
+        self.collected.lock().warnings.entry(text).or_insert(note);
+    }
+
+    pub(crate) fn info(&self, text: impl Into<String>, position: usize) {
+        let text = format!("PromQL info: {}", text.into());
+        let note = Note { position, repaired: None };
+        self.collected.lock().infos.entry(text).or_insert(note);
+    }
+
+    /// A quantile outside of `[0, 1]`.
+    pub(crate) fn check_quantile(&self, quantile: f64, position: usize) {
+        if !(0.0..=1.0).contains(&quantile) {
+            let got = format_g(quantile);
+            let text = format!("quantile value should be between 0 and 1, got {got}");
+            self.warn(text, position);
+        }
+    }
+
+    /// `rate` of what does not look like a counter.
+    pub(crate) fn check_counter(&self, metric: &str, position: usize) {
+        let suffixes = ["_total", "_sum", "_count", "_bucket"];
+        if !metric.is_empty() && !suffixes.iter().any(|suffix| metric.ends_with(suffix)) {
+            let text = "metric might not be a counter, name does not end in \
+                        _total/_sum/_count/_bucket:";
+            self.info(format!("{text} {metric:?}"), position);
+        }
+    }
+
+    /// Buckets that needed repair; `metric` may be empty.
+    pub(crate) fn repaired(&self, metric: &str, position: usize, repaired: Repaired) {
+        let mut text = "PromQL info: input to histogram_quantile needed to be fixed for \
+                        monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/\
+                        functions/#histogram_quantile)"
+            .to_owned();
+        if !metric.is_empty() {
+            text.push_str(&format!(" for metric name {metric:?}"));
+        }
+        let mut collected = self.collected.lock();
+        let note = collected.infos.entry(text).or_insert(Note { position, repaired: None });
+        match &mut note.repaired {
+            Some(known) => known.merge(repaired),
+            none => *none = Some(repaired),
+        }
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.texts(&self.collected.lock().warnings, "warning")
+    }
+
+    pub(crate) fn infos(&self) -> Vec<String> {
+        self.texts(&self.collected.lock().infos, "info")
+    }
+
+    fn texts(&self, notes: &BTreeMap<String, Note>, kind: &str) -> Vec<String> {
+        let mut texts: Vec<String> = notes
+            .iter()
+            .take(ANNOTATIONS_MAX)
+            .map(|(text, note)| {
+                let position = self.line_column(note.position);
+                match note.repaired {
+                    None => format!("{text} ({position})"),
+                    Some(repaired) => format!("{text}, {} ({position})", describe(repaired)),
+                }
+            })
+            .collect();
+        if notes.len() > ANNOTATIONS_MAX {
+            let left = notes.len() - ANNOTATIONS_MAX;
+            texts.push(format!("{left} more {kind} annotations omitted"));
+        }
+        texts
+    }
+
+    fn line_column(&self, position: usize) -> String {
+        let before = self.text.as_bytes().get(..position).unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+        format!("{line}:{column}")
+    }
+}
+
+fn describe(repaired: Repaired) -> String {
+    let time = |ms: i64| {
+        chrono::DateTime::from_timestamp(ms.div_euclid(1_000), 0)
+            .map_or_else(|| ms.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
+    };
+    format!(
+        "from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
+        format_g(repaired.bucket_min),
+        format_g(repaired.bucket_max),
+        format_g_digits(repaired.difference_max, 2),
+        repaired.count,
+        time(repaired.first_ms),
+        time(repaired.last_ms),
+    )
+}
+
+/// A number as Go's `%g` writes it.
+pub(crate) fn format_g(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".to_owned();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    let scientific = format!("{value:e}");
+    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..21).contains(&exponent) && !(exponent >= 6 && mantissa.len() > 1 + 15) {
+        return format!("{value}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+/// A number as Go's `%.{digits}g` writes it.
+fn format_g_digits(value: f64, digits: usize) -> String {
+    let scientific = format!("{value:.*e}", digits.saturating_sub(1));
+    scientific.parse::<f64>().map_or(scientific, format_g)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remark_is_made_once_and_says_where() {
+        let annotations = Annotations::new("sum(\n  rate(a[5m]))");
+        annotations.check_counter("a", 12);
+        annotations.check_counter("a", 12);
+        annotations.check_counter("a_total", 12);
+        annotations.check_quantile(2.0, 0);
+        annotations.check_quantile(f64::NAN, 0);
+        annotations.check_quantile(0.5, 0);
+        let expected = "PromQL info: metric might not be a counter, name does not end in \
+                        _total/_sum/_count/_bucket: \"a\" (2:8)";
+        assert_eq!(annotations.infos(), [expected]);
+        let of = |got| {
+            format!("PromQL warning: quantile value should be between 0 and 1, got {got} (1:1)")
+        };
+        assert_eq!(annotations.warnings(), [of("2"), of("NaN")]);
+    }
+
+    #[test]
+    fn an_answer_carries_a_bounded_number_of_remarks() {
+        let annotations = Annotations::new("x");
+        for number in 0..15 {
+            annotations.info(format!("{number:02}"), 0);
+        }
+        let infos = annotations.infos();
+        assert_eq!(infos.len(), 11);
+        assert_eq!(infos[10], "5 more info annotations omitted");
+    }
+
+    #[test]
+    fn numbers_look_as_in_go() {
+        assert_eq!(format_g(0.1), "0.1");
+        assert_eq!(format_g(-15.0), "-15");
+        assert_eq!(format_g(1e-7), "1e-07");
+        assert_eq!(format_g(f64::INFINITY), "+Inf");
+        assert_eq!(format_g_digits(1234.0, 2), "1200");
+        assert_eq!(format_g_digits(0.012345, 2), "0.012");
+    }
+}

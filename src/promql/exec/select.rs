@@ -1,0 +1,441 @@
+//! Nodes that choose among the rows of a step: `topk`, `bottomk`, `limitk`, `limit_ratio`,
+//! `quantile`, the sorts, `absent`.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::error::Result as DataFusionResult;
+use datafusion::physical_plan::ExecutionPlan;
+use futures::StreamExt;
+
+use crate::model::is_stale;
+use crate::promql::exec::matrix::Matrix;
+use crate::promql::functions::range::quantile_of;
+use crate::promql::scalar::Scalar;
+use crate::query::batch::{VectorBuilder, VectorRows, for_each_sample_row, vector_schema};
+use crate::query::node::{BatchStream, Node, NodeExec, Run, yield_after};
+use crate::query::{ABSENT, QueryError};
+
+/// What is chosen of each group.
+#[derive(Debug, Clone)]
+pub(crate) enum Choice {
+    /// So many of the highest values.
+    Top(Scalar),
+    /// So many of the lowest values.
+    Bottom(Scalar),
+    /// So many rows, whichever.
+    Limit(Scalar),
+    /// This share of the rows, by the number in `[0, 1)` that each row has.
+    Ratio(Scalar, Arc<[f64]>),
+}
+
+/// Keeps some rows of each group at each step.
+#[derive(Debug)]
+pub(crate) struct Choose {
+    choice: Choice,
+    groups: Arc<[u32]>,
+    group_count: usize,
+    steps: usize,
+    title: String,
+}
+
+impl Choose {
+    pub(crate) fn plan(
+        input: Arc<dyn ExecutionPlan>,
+        choice: Choice,
+        groups: Arc<[u32]>,
+        group_count: usize,
+        steps: usize,
+        title: String,
+    ) -> Arc<dyn ExecutionPlan> {
+        let schema = input.schema();
+        let node = Self { choice, groups, group_count, steps, title };
+        NodeExec::plan(node, schema, vec![input])
+    }
+
+    async fn choose(self: Arc<Self>, run: Run) -> Result<Vec<RecordBatch>, QueryError> {
+        let input = Matrix::collect(&run, 0, self.groups.len(), self.steps).await?;
+        let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.group_count];
+        for number in input.order() {
+            members[self.groups[*number as usize] as usize].push(*number);
+        }
+        // Rows that are chosen at any step, in the order in which they will be shown.
+        let mut shown: Vec<u32> = Vec::new();
+        let mut kept = vec![false; self.groups.len() * self.steps];
+        let mut present: Vec<(f64, u32)> = Vec::new();
+        for members in &members {
+            for step in 0..self.steps {
+                present.clear();
+                for number in members {
+                    let value = input.row(*number).map_or(ABSENT, |row| row[step]);
+                    if !is_stale(value) {
+                        present.push((value, *number));
+                    }
+                }
+                self.choose_step(step, &mut present);
+                for (_, number) in &present {
+                    kept[*number as usize * self.steps + step] = true;
+                }
+                if self.steps == 1 {
+                    shown.extend(present.iter().map(|(_, number)| *number));
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        if self.steps > 1 {
+            shown.extend_from_slice(input.order());
+        }
+        let mut builder = VectorBuilder::new(self.steps, 0);
+        let mut batches = Vec::new();
+        for number in shown {
+            let kept = &kept[number as usize * self.steps..][..self.steps];
+            let cells = input.row(number).unwrap_or_default();
+            for ((out, cell), kept) in builder.row(number).iter_mut().zip(cells).zip(kept) {
+                if *kept {
+                    *out = *cell;
+                }
+            }
+            builder.keep_if_present();
+            if builder.is_full() {
+                batches.push(builder.finish(&run.schema)?);
+            }
+        }
+        batches.push(builder.finish(&run.schema)?);
+        Ok(batches)
+    }
+
+    /// Reduces a group's values to the chosen ones, best first.
+    fn choose_step(&self, step: usize, present: &mut Vec<(f64, u32)>) {
+        match &self.choice {
+            Choice::Top(count) => keep_first(present, count.at(step), |one, two| two.0 > one.0),
+            Choice::Bottom(count) => keep_first(present, count.at(step), |one, two| two.0 < one.0),
+            Choice::Limit(count) => present.truncate(whole(count.at(step))),
+            Choice::Ratio(ratio, places) => {
+                let ratio = ratio.at(step).clamp(-1.0, 1.0);
+                present.retain(|(_, number)| {
+                    let place = places[*number as usize];
+                    ratio >= 0.0 && place < ratio || ratio < 0.0 && place >= 1.0 + ratio
+                });
+            }
+        }
+    }
+}
+
+/// Keeps the first so many in the order given by `after`; NaN comes last, equal values stay in
+/// the order of their series.
+fn keep_first(
+    present: &mut Vec<(f64, u32)>,
+    count: f64,
+    after: impl Fn(&(f64, u32), &(f64, u32)) -> bool,
+) {
+    let count = whole(count);
+    let order = |one: &(f64, u32), two: &(f64, u32)| match (one.0.is_nan(), two.0.is_nan()) {
+        (true, true) => one.1.cmp(&two.1),
+        (true, false) => Ordering::Greater,
+        (false, true) => Ordering::Less,
+        (false, false) if after(one, two) => Ordering::Greater,
+        (false, false) if after(two, one) => Ordering::Less,
+        (false, false) => one.1.cmp(&two.1),
+    };
+    if count < present.len() {
+        if count == 0 {
+            return present.clear();
+        }
+        present.select_nth_unstable_by(count - 1, order);
+        present.truncate(count);
+    }
+    present.sort_unstable_by(order);
+}
+
+/// A parameter as a count; less than one is none.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+fn whole(count: f64) -> usize {
+    count.trunc() as usize
+}
+
+impl Node for Choose {
+    fn name(&self) -> &'static str {
+        "PromSelectExec"
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} groups={}", self.title, self.group_count)
+    }
+
+    fn gathers(&self) -> bool {
+        true
+    }
+
+    fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
+        Ok(yield_after(self.choose(run)))
+    }
+}
+
+/// `quantile`: needs all values of a group at once.
+#[derive(Debug)]
+pub(crate) struct Quantile {
+    quantile: Scalar,
+    groups: Arc<[u32]>,
+    group_count: usize,
+    steps: usize,
+    title: String,
+}
+
+impl Quantile {
+    pub(crate) fn plan(
+        input: Arc<dyn ExecutionPlan>,
+        quantile: Scalar,
+        groups: Arc<[u32]>,
+        group_count: usize,
+        steps: usize,
+        title: String,
+    ) -> Arc<dyn ExecutionPlan> {
+        let node = Self { quantile, groups, group_count, steps, title };
+        NodeExec::plan(node, vector_schema(steps), vec![input])
+    }
+
+    async fn evaluate(self: Arc<Self>, run: Run) -> Result<Vec<RecordBatch>, QueryError> {
+        let input = Matrix::collect(&run, 0, self.groups.len(), self.steps).await?;
+        let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.group_count];
+        for number in input.order() {
+            members[self.groups[*number as usize] as usize].push(*number);
+        }
+        let mut builder = VectorBuilder::new(self.steps, 0);
+        let mut batches = Vec::new();
+        let mut values = Vec::new();
+        for (group, members) in (0u32..).zip(&members) {
+            for (step, cell) in builder.row(group).iter_mut().enumerate() {
+                values.clear();
+                values.extend(members.iter().filter_map(|number| {
+                    input.row(*number).map(|row| row[step]).filter(|value| !is_stale(*value))
+                }));
+                if !values.is_empty() {
+                    *cell = quantile_of(self.quantile.at(step), &mut values);
+                }
+            }
+            builder.keep_if_present();
+            if builder.is_full() {
+                batches.push(builder.finish(&run.schema)?);
+            }
+            tokio::task::yield_now().await;
+        }
+        batches.push(builder.finish(&run.schema)?);
+        Ok(batches)
+    }
+}
+
+impl Node for Quantile {
+    fn name(&self) -> &'static str {
+        "PromQuantileExec"
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} groups={}", self.title, self.group_count)
+    }
+
+    fn gathers(&self) -> bool {
+        true
+    }
+
+    fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
+        Ok(yield_after(self.evaluate(run)))
+    }
+}
+
+/// `quantile` over a range vector: of all samples of a group in the window. The input carries
+/// raw samples.
+#[derive(Debug)]
+pub(crate) struct SampleQuantile {
+    quantile: Scalar,
+    groups: Arc<[u32]>,
+    group_count: usize,
+    window: crate::promql::functions::range::Window,
+    grid: crate::query::Grid,
+    title: String,
+}
+
+impl SampleQuantile {
+    pub(crate) fn plan(
+        input: Arc<dyn ExecutionPlan>,
+        quantile: Scalar,
+        (groups, group_count): (Arc<[u32]>, usize),
+        window: crate::promql::functions::range::Window,
+        grid: crate::query::Grid,
+        title: String,
+    ) -> Arc<dyn ExecutionPlan> {
+        let node = Self { quantile, groups, group_count, window, grid, title };
+        NodeExec::plan(node, vector_schema(grid.steps()), vec![input])
+    }
+
+    async fn evaluate(self: Arc<Self>, run: Run) -> Result<Vec<RecordBatch>, QueryError> {
+        let consumer = datafusion::execution::memory_pool::MemoryConsumer::new("quantile samples");
+        let reservation = consumer.register(run.context.memory_pool());
+        let mut samples: Vec<Vec<(i64, f64)>> = vec![Vec::new(); self.group_count];
+        let mut input = run.gather(0)?;
+        while let Some(batch) = input.next().await {
+            for_each_sample_row(&batch?, |number, timestamps, values| {
+                reservation.try_grow(timestamps.len() * 16)?;
+                let group = &mut samples[self.groups[number as usize] as usize];
+                group.extend(timestamps.iter().copied().zip(values.iter().copied()));
+                Ok(())
+            })?;
+        }
+        let steps = self.grid.steps();
+        let mut builder = VectorBuilder::new(steps, 0);
+        let mut batches = Vec::new();
+        let mut window = Vec::new();
+        for (group, samples) in (0u32..).zip(&mut samples) {
+            samples.sort_by_key(|(at, _)| *at);
+            let timestamps: Vec<i64> = samples.iter().map(|(at, _)| *at).collect();
+            let out = builder.row(group);
+            self.window.slide(&timestamps, self.grid, |step, low, high| {
+                window.clear();
+                window.extend(samples[low..high].iter().map(|(_, value)| *value));
+                out[step] = quantile_of(self.quantile.at(step), &mut window);
+            });
+            builder.keep_if_present();
+            if builder.is_full() {
+                batches.push(builder.finish(&run.schema)?);
+            }
+            tokio::task::yield_now().await;
+        }
+        batches.push(builder.finish(&run.schema)?);
+        Ok(batches)
+    }
+}
+
+impl Node for SampleQuantile {
+    fn name(&self) -> &'static str {
+        "PromSampleQuantileExec"
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} groups={} grid={}", self.title, self.group_count, self.grid)
+    }
+
+    fn gathers(&self) -> bool {
+        true
+    }
+
+    fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
+        Ok(yield_after(self.evaluate(run)))
+    }
+}
+
+/// How an instant vector is sorted.
+#[derive(Debug, Clone)]
+pub(crate) enum SortBy {
+    Ascending,
+    Descending,
+    /// The rank of each row.
+    Rank(Arc<[u32]>),
+}
+
+/// `sort` and its kin, of one step.
+#[derive(Debug)]
+pub(crate) struct Sort {
+    by: SortBy,
+    rows: usize,
+    title: String,
+}
+
+impl Sort {
+    pub(crate) fn plan(
+        input: Arc<dyn ExecutionPlan>,
+        by: SortBy,
+        rows: usize,
+        title: String,
+    ) -> Arc<dyn ExecutionPlan> {
+        let schema = input.schema();
+        NodeExec::plan(Self { by, rows, title }, schema, vec![input])
+    }
+
+    async fn sort(self: Arc<Self>, run: Run) -> Result<Vec<RecordBatch>, QueryError> {
+        let input = Matrix::collect(&run, 0, self.rows, 1).await?;
+        let mut rows: Vec<(f64, u32)> = Vec::with_capacity(input.order().len());
+        for number in input.order() {
+            rows.extend(input.row(*number).map(|row| (row[0], *number)));
+        }
+        let all = f64::INFINITY;
+        match &self.by {
+            SortBy::Ascending => keep_first(&mut rows, all, |one, two| two.0 < one.0),
+            SortBy::Descending => keep_first(&mut rows, all, |one, two| two.0 > one.0),
+            SortBy::Rank(ranks) => rows.sort_by_key(|(_, number)| ranks[*number as usize]),
+        }
+        let mut builder = VectorBuilder::new(1, rows.len());
+        for (value, number) in rows {
+            builder.row(number)[0] = value;
+        }
+        Ok(vec![builder.finish(&run.schema)?])
+    }
+}
+
+impl Node for Sort {
+    fn name(&self) -> &'static str {
+        "PromSortExec"
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.title)
+    }
+
+    fn gathers(&self) -> bool {
+        true
+    }
+
+    fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
+        Ok(yield_after(self.sort(run)))
+    }
+}
+
+/// `absent`: 1 at each step at which the input has no value.
+#[derive(Debug)]
+pub(crate) struct Absent {
+    steps: usize,
+}
+
+impl Absent {
+    pub(crate) fn plan(input: Arc<dyn ExecutionPlan>, steps: usize) -> Arc<dyn ExecutionPlan> {
+        NodeExec::plan(Self { steps }, vector_schema(steps), vec![input])
+    }
+
+    async fn evaluate(self: Arc<Self>, run: Run) -> Result<Vec<RecordBatch>, QueryError> {
+        let mut absent = vec![true; self.steps];
+        let mut input = run.gather(0)?;
+        while let Some(batch) = input.next().await {
+            for (_, row) in VectorRows::of(&batch?)?.iter() {
+                for (absent, cell) in absent.iter_mut().zip(row) {
+                    *absent &= is_stale(*cell);
+                }
+            }
+        }
+        let mut builder = VectorBuilder::new(self.steps, 1);
+        for (cell, absent) in builder.row(0).iter_mut().zip(absent) {
+            if absent {
+                *cell = 1.0;
+            }
+        }
+        builder.keep_if_present();
+        Ok(vec![builder.finish(&run.schema)?])
+    }
+}
+
+impl Node for Absent {
+    fn name(&self) -> &'static str {
+        "PromAbsentExec"
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "steps={}", self.steps)
+    }
+
+    fn gathers(&self) -> bool {
+        true
+    }
+
+    fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
+        Ok(yield_after(self.evaluate(run)))
+    }
+}

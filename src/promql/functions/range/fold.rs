@@ -1,0 +1,248 @@
+//! Folds of a window: sums, means, extremes, variances, and what its edges alone tell.
+
+use crate::promql::functions::range::kahan::{Mean, Sum};
+use crate::promql::functions::range::window::{Fold, fold_each, fold_sliding};
+use crate::promql::functions::range::{Input, RangeFunction, float, seconds};
+
+impl Fold for Sum {
+    fn of(value: f64, _: i64) -> Self {
+        let mut sum = Sum::default();
+        sum.add(value);
+        sum
+    }
+    #[inline]
+    fn add(&mut self, value: f64, _: i64) {
+        Sum::add(self, value);
+    }
+    fn merge(self, later: Self) -> Self {
+        Sum::merge(self, later)
+    }
+}
+
+impl Fold for Mean {
+    fn of(value: f64, _: i64) -> Self {
+        Mean::of(value)
+    }
+    #[inline]
+    fn add(&mut self, value: f64, _: i64) {
+        Mean::add(self, value);
+    }
+    fn merge(self, later: Self) -> Self {
+        Mean::merge(self, later)
+    }
+}
+
+/// The lowest value: the first of equal ones, a NaN only if there is nothing else.
+#[derive(Clone, Copy)]
+struct Min(f64);
+
+impl Fold for Min {
+    fn of(value: f64, _: i64) -> Self {
+        Min(value)
+    }
+    #[inline]
+    fn add(&mut self, value: f64, _: i64) {
+        if value < self.0 || self.0.is_nan() {
+            self.0 = value;
+        }
+    }
+    fn merge(mut self, later: Self) -> Self {
+        self.add(later.0, 0);
+        self
+    }
+}
+
+/// The highest value, likewise.
+#[derive(Clone, Copy)]
+struct Max(f64);
+
+impl Fold for Max {
+    fn of(value: f64, _: i64) -> Self {
+        Max(value)
+    }
+    #[inline]
+    fn add(&mut self, value: f64, _: i64) {
+        if value > self.0 || self.0.is_nan() {
+            self.0 = value;
+        }
+    }
+    fn merge(mut self, later: Self) -> Self {
+        self.add(later.0, 0);
+        self
+    }
+}
+
+/// When the lowest value was last seen.
+#[derive(Clone, Copy)]
+struct MinAt(f64, i64);
+
+impl Fold for MinAt {
+    fn of(value: f64, timestamp: i64) -> Self {
+        MinAt(value, timestamp)
+    }
+    #[inline]
+    fn add(&mut self, value: f64, timestamp: i64) {
+        if value <= self.0 || self.0.is_nan() {
+            *self = MinAt(value, timestamp);
+        }
+    }
+    fn merge(mut self, later: Self) -> Self {
+        self.add(later.0, later.1);
+        self
+    }
+}
+
+/// When the highest value was last seen.
+#[derive(Clone, Copy)]
+struct MaxAt(f64, i64);
+
+impl Fold for MaxAt {
+    fn of(value: f64, timestamp: i64) -> Self {
+        MaxAt(value, timestamp)
+    }
+    #[inline]
+    fn add(&mut self, value: f64, timestamp: i64) {
+        if value >= self.0 || self.0.is_nan() {
+            *self = MaxAt(value, timestamp);
+        }
+    }
+    fn merge(mut self, later: Self) -> Self {
+        self.add(later.0, later.1);
+        self
+    }
+}
+
+/// Count, mean and sum of squared distances from it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moments {
+    count: f64,
+    mean: Sum,
+    squares: Sum,
+}
+
+impl Moments {
+    pub(crate) fn from_parts(count: f64, mean: f64, squares: f64) -> Self {
+        Self { count, mean: Sum::of(mean), squares: Sum::of(squares) }
+    }
+
+    pub(crate) fn parts(self) -> [f64; 3] {
+        [self.count, self.mean.sum + self.mean.lost, self.squares.sum + self.squares.lost]
+    }
+
+    pub(crate) fn variance(self) -> f64 {
+        (self.squares.sum + self.squares.lost) / self.count
+    }
+
+    /// The moments of both sets of values.
+    pub(crate) fn merged(mut self, later: Moments) -> Self {
+        let [count, mean, squares] = later.parts();
+        let [own_count, own_mean, _] = self.parts();
+        let total = own_count + count;
+        let apart = mean - own_mean;
+        self.mean.add(apart * (count / total));
+        self.squares.add(squares);
+        self.squares.add(apart * apart * (own_count / total) * count);
+        self.count = total;
+        self
+    }
+}
+
+impl Fold for Moments {
+    fn of(value: f64, timestamp: i64) -> Self {
+        let mut none = Moments { count: 0.0, mean: Sum::default(), squares: Sum::default() };
+        none.add(value, timestamp);
+        none
+    }
+    #[inline]
+    fn add(&mut self, value: f64, _: i64) {
+        self.count += 1.0;
+        let apart = value - (self.mean.sum + self.mean.lost);
+        self.mean.add(apart / self.count);
+        self.squares.add(apart * (value - (self.mean.sum + self.mean.lost)));
+    }
+    fn merge(self, later: Self) -> Self {
+        self.merged(later)
+    }
+}
+
+/// The functions that see every sample of the window.
+pub(crate) fn fold(function: RangeFunction, input: &Input<'_>, out: &mut [f64]) {
+    match function {
+        RangeFunction::Sum => each(input, |step, sum: Sum| out[step] = sum.total()),
+        RangeFunction::Avg => each(input, |step, mean: Mean| out[step] = mean.value()),
+        RangeFunction::Stdvar => each(input, |step, all: Moments| out[step] = all.variance()),
+        RangeFunction::Stddev => {
+            each(input, |step, all: Moments| out[step] = all.variance().sqrt());
+        }
+        RangeFunction::Min => any_order(input, |step, min: Min| out[step] = min.0),
+        RangeFunction::Max => any_order(input, |step, max: Max| out[step] = max.0),
+        RangeFunction::TsOfMin => {
+            any_order(input, |step, min: MinAt| out[step] = seconds(min.1));
+        }
+        RangeFunction::TsOfMax => {
+            any_order(input, |step, max: MaxAt| out[step] = seconds(max.1));
+        }
+        other => unreachable!("{other:?} is not a fold"),
+    }
+}
+
+/// The state of an aggregation over range vectors: count, mean and squares of every window, as
+/// three rows of cells.
+pub(crate) fn sum_count_moments(
+    input: (&[i64], &[f64]),
+    window: &crate::promql::functions::range::Window,
+    grid: crate::query::Grid,
+    out: &mut [f64],
+) {
+    let steps = grid.steps();
+    let input = Input { timestamps: input.0, values: input.1, window, grid };
+    each(&input, |step, all: Moments| {
+        for (part, value) in all.parts().into_iter().enumerate() {
+            out[part * steps + step] = value;
+        }
+    });
+}
+
+/// Folds whose last digits depend on the order of the additions, and which overflow.
+fn each<F: Fold>(input: &Input<'_>, put: impl FnMut(usize, F)) {
+    let (timestamps, values) = (input.timestamps, input.values);
+    if input.window.overlaps_much(input.grid) && sums_stay_finite(values) {
+        fold_sliding(input.window, input.grid, timestamps, values, put);
+    } else {
+        fold_each(input.window, input.grid, timestamps, values, put);
+    }
+}
+
+/// Folds that give the same in any order.
+fn any_order<F: Fold>(input: &Input<'_>, put: impl FnMut(usize, F)) {
+    let (timestamps, values) = (input.timestamps, input.values);
+    if input.window.overlaps_much(input.grid) {
+        fold_sliding(input.window, input.grid, timestamps, values, put);
+    } else {
+        fold_each(input.window, input.grid, timestamps, values, put);
+    }
+}
+
+/// Whether no sum of these values, nor of their squares, can overflow: then it does not matter
+/// that a window is summed in two halves.
+fn sums_stay_finite(values: &[f64]) -> bool {
+    values.iter().all(|value| value.abs() < 1e140)
+}
+
+/// The functions that need no more than the window's first and last sample.
+pub(crate) fn edge(function: RangeFunction, input: &Input<'_>, out: &mut [f64]) {
+    let (timestamps, values) = (input.timestamps, input.values);
+    match function {
+        RangeFunction::Count => input.slide(|step, low, high| out[step] = float(high - low)),
+        RangeFunction::Present => input.slide(|step, _, _| out[step] = 1.0),
+        RangeFunction::First => input.slide(|step, low, _| out[step] = values[low]),
+        RangeFunction::Last => input.slide(|step, _, high| out[step] = values[high - 1]),
+        RangeFunction::TsOfFirst => {
+            input.slide(|step, low, _| out[step] = seconds(timestamps[low]));
+        }
+        RangeFunction::TsOfLast => {
+            input.slide(|step, _, high| out[step] = seconds(timestamps[high - 1]));
+        }
+        other => unreachable!("{other:?} looks at more than the edges"),
+    }
+}

@@ -1,0 +1,226 @@
+//! Functions of range vectors: from the samples of one series to one value per step.
+//!
+//! Prometheus' arithmetic, window after window; where windows overlap much, sums, means, extremes
+//! and variances keep state between them and cost O(samples + steps).
+//!
+//! Source of the arithmetic: prometheus/promql/functions.go, 3.14.
+
+mod fold;
+mod instant;
+mod kahan;
+mod order;
+mod rate;
+mod trend;
+mod window;
+
+use std::sync::Arc;
+
+pub(crate) use fold::{Moments, sum_count_moments};
+pub(crate) use instant::{InstantKernel, InstantValue};
+pub(crate) use kahan::{Mean, Sum};
+pub(crate) use order::quantile_of;
+pub(crate) use rate::with_edges;
+pub(crate) use window::{Edges, Window};
+
+use crate::model::{Labels, Samples};
+use crate::promql::annotations::Annotations;
+use crate::promql::scalar::Scalar;
+use crate::query::scan::drop_stale;
+use crate::query::{Grid, QueryError, WindowKernel};
+
+/// A function over range vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RangeFunction {
+    Rate,
+    Increase,
+    Delta,
+    Irate,
+    Idelta,
+    Resets,
+    Changes,
+    Sum,
+    Avg,
+    Min,
+    Max,
+    Count,
+    Present,
+    Stddev,
+    Stdvar,
+    First,
+    Last,
+    TsOfFirst,
+    TsOfLast,
+    TsOfMin,
+    TsOfMax,
+    Quantile,
+    Mad,
+    Deriv,
+    PredictLinear,
+    DoubleExponentialSmoothing,
+}
+
+/// PromQL's names. `absent_over_time` is `present_over_time` and what is missing from it.
+const NAMES: &[(&str, RangeFunction)] = &[
+    ("rate", RangeFunction::Rate),
+    ("increase", RangeFunction::Increase),
+    ("delta", RangeFunction::Delta),
+    ("irate", RangeFunction::Irate),
+    ("idelta", RangeFunction::Idelta),
+    ("resets", RangeFunction::Resets),
+    ("changes", RangeFunction::Changes),
+    ("sum_over_time", RangeFunction::Sum),
+    ("avg_over_time", RangeFunction::Avg),
+    ("min_over_time", RangeFunction::Min),
+    ("max_over_time", RangeFunction::Max),
+    ("count_over_time", RangeFunction::Count),
+    ("present_over_time", RangeFunction::Present),
+    ("stddev_over_time", RangeFunction::Stddev),
+    ("stdvar_over_time", RangeFunction::Stdvar),
+    ("first_over_time", RangeFunction::First),
+    ("last_over_time", RangeFunction::Last),
+    ("ts_of_first_over_time", RangeFunction::TsOfFirst),
+    ("ts_of_last_over_time", RangeFunction::TsOfLast),
+    ("ts_of_min_over_time", RangeFunction::TsOfMin),
+    ("ts_of_max_over_time", RangeFunction::TsOfMax),
+    ("quantile_over_time", RangeFunction::Quantile),
+    ("mad_over_time", RangeFunction::Mad),
+    ("deriv", RangeFunction::Deriv),
+    ("predict_linear", RangeFunction::PredictLinear),
+    ("double_exponential_smoothing", RangeFunction::DoubleExponentialSmoothing),
+];
+
+impl RangeFunction {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, function)| *function)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, known)| *known == self).map_or("?", |(name, _)| name)
+    }
+
+    /// Whether the result is still the metric: the sample itself, not something made of it.
+    pub(crate) fn keeps_metric_name(self) -> bool {
+        matches!(self, RangeFunction::First | RangeFunction::Last)
+    }
+
+    /// Whether the function accepts a window with such edges.
+    pub(crate) fn accepts(self, edges: Edges) -> bool {
+        use RangeFunction::{Changes, Delta, Increase, Rate, Resets};
+        match edges {
+            Edges::Plain => true,
+            Edges::Anchored => matches!(self, Rate | Increase | Delta | Resets | Changes),
+            Edges::Smoothed => matches!(self, Rate | Increase | Delta),
+        }
+    }
+}
+
+/// A range function at work: what the scan, or a subquery's window, calls for each series.
+#[derive(Debug)]
+pub(crate) struct RangeKernel {
+    pub(crate) function: RangeFunction,
+    pub(crate) window: Window,
+    /// Arguments beside the range vector, in order.
+    pub(crate) params: Vec<Scalar>,
+    pub(crate) annotations: Arc<Annotations>,
+    /// Where the range vector stands in the query.
+    pub(crate) position: usize,
+}
+
+impl WindowKernel for RangeKernel {
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn evaluate(
+        &self,
+        labels: &Labels,
+        samples: &mut Samples,
+        grid: Grid,
+        out: &mut [f64],
+    ) -> Result<(), QueryError> {
+        drop_stale(samples);
+        if samples.is_empty() {
+            return Ok(());
+        }
+        let input = Input {
+            timestamps: &samples.timestamps,
+            values: &samples.values,
+            window: &self.window,
+            grid,
+        };
+        match self.function {
+            RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Delta => {
+                rate::rate(self.function, &input, out);
+                if self.function != RangeFunction::Delta {
+                    self.check_counter(labels, out);
+                }
+            }
+            RangeFunction::Irate => rate::instant(true, &input, out),
+            RangeFunction::Idelta => rate::instant(false, &input, out),
+            RangeFunction::Resets => rate::count_steps(&input, out, |last, next| next < last),
+            RangeFunction::Changes => rate::count_steps(&input, out, |last, next| {
+                next != last && !(next.is_nan() && last.is_nan())
+            }),
+            RangeFunction::Sum
+            | RangeFunction::Avg
+            | RangeFunction::Min
+            | RangeFunction::Max
+            | RangeFunction::Stddev
+            | RangeFunction::Stdvar
+            | RangeFunction::TsOfMin
+            | RangeFunction::TsOfMax => fold::fold(self.function, &input, out),
+            RangeFunction::Count
+            | RangeFunction::Present
+            | RangeFunction::First
+            | RangeFunction::Last
+            | RangeFunction::TsOfFirst
+            | RangeFunction::TsOfLast => fold::edge(self.function, &input, out),
+            RangeFunction::Quantile => order::quantile(&self.params[0], &input, out, |quantile| {
+                self.annotations.check_quantile(quantile, self.position)
+            }),
+            RangeFunction::Mad => order::mad(&input, out),
+            RangeFunction::Deriv => trend::deriv(&input, out),
+            RangeFunction::PredictLinear => trend::predict_linear(&self.params[0], &input, out),
+            RangeFunction::DoubleExponentialSmoothing => {
+                trend::smoothing(&self.params[0], &self.params[1], &input, out)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RangeKernel {
+    fn check_counter(&self, labels: &Labels, out: &[f64]) {
+        if out.iter().any(|value| !crate::model::is_stale(*value)) {
+            self.annotations.check_counter(labels.metric_name(), self.position);
+        }
+    }
+}
+
+/// The samples of one series, and the windows over them.
+struct Input<'a> {
+    timestamps: &'a [i64],
+    values: &'a [f64],
+    window: &'a Window,
+    grid: Grid,
+}
+
+impl Input<'_> {
+    fn slide(&self, visit: impl FnMut(usize, usize, usize)) {
+        self.window.slide(self.timestamps, self.grid, visit);
+    }
+}
+
+/// Milliseconds as seconds.
+#[expect(clippy::cast_precision_loss, reason = "as Prometheus converts timestamps")]
+#[inline]
+pub(crate) fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1_000.0
+}
+
+/// A count of samples; exact below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "no window holds 2^53 samples")]
+#[inline]
+fn float(count: usize) -> f64 {
+    count as f64
+}

@@ -1,0 +1,320 @@
+//! Aggregations: over the series of an instant vector and, our addition, over all samples of a
+//! range vector.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::model::{Labels, LabelsBuilder, METRIC_NAME, Samples, is_stale};
+use crate::promql::ast::{AggregateExpr, AggregateOp, Expr, Grouping};
+use crate::promql::error::PromqlError;
+use crate::promql::exec::aggregate::{Aggregate, Aggregation};
+use crate::promql::exec::leaf::Rows;
+use crate::promql::exec::select::{Choice, Choose, Quantile, SampleQuantile};
+use crate::promql::exec::table::{SeriesRow, SeriesTable, TableBuilder};
+use crate::promql::functions::range::{RangeFunction, RangeKernel, Window, sum_count_moments};
+use crate::promql::plan::call::texts;
+use crate::promql::plan::selector::Wanted;
+use crate::promql::plan::{Planner, Vector, mistyped};
+use crate::promql::scalar::Scalar;
+use crate::promql::types::ValueType;
+use crate::query::scan::drop_stale;
+use crate::query::{ABSENT, Grid, QueryError, WindowKernel};
+
+/// The groups of a table's rows.
+struct Groups {
+    of_row: Arc<[u32]>,
+    table: Arc<SeriesTable>,
+}
+
+impl Planner {
+    pub(super) async fn plan_aggregate(
+        &self,
+        aggregate: &AggregateExpr,
+        grid: Grid,
+    ) -> Result<Vector, PromqlError> {
+        let clause = clause(&aggregate.grouping);
+        if aggregate.operand.value_type() == ValueType::Range {
+            return self.plan_of_samples(aggregate, clause, grid).await;
+        }
+        let input = self.vector(&aggregate.operand, grid).await?;
+        let groups = group(&input.table, &aggregate.grouping);
+        let steps = grid.steps();
+        if let Some(aggregation) = folded(aggregate.op) {
+            let count = groups.table.len();
+            let plan =
+                Aggregate::plan(input.plan, aggregation, groups.of_row, count, steps, clause);
+            return Ok(Vector::new(plan, groups.table));
+        }
+        let param = aggregate.param.as_deref().ok_or_else(|| mistyped(&aggregate.operand))?;
+        if aggregate.op == AggregateOp::CountValues {
+            return self.plan_count_values(&input, &aggregate.grouping, param, grid).await;
+        }
+        let scalar = self.scalar(param, grid).await?;
+        let title = format!("{}{clause}", aggregate.op.as_str());
+        if aggregate.op == AggregateOp::Quantile {
+            self.check_quantile(&scalar, param);
+            let count = groups.table.len();
+            let plan = Quantile::plan(input.plan, scalar, groups.of_row, count, steps, title);
+            return Ok(Vector::new(plan, groups.table));
+        }
+        self.check_param(aggregate.op, &scalar, param)?;
+        let choice = match aggregate.op {
+            AggregateOp::Topk => Choice::Top(scalar),
+            AggregateOp::Bottomk => Choice::Bottom(scalar),
+            AggregateOp::Limitk => Choice::Limit(scalar),
+            _ => Choice::Ratio(scalar, places(&input.table)),
+        };
+        let count = groups.table.len();
+        let plan = Choose::plan(input.plan, choice, groups.of_row, count, steps, title);
+        Ok(Vector { plan, table: input.table, sorted: true })
+    }
+
+    fn check_quantile(&self, quantile: &Scalar, param: &Expr) {
+        for value in quantile.values() {
+            self.annotations.check_quantile(*value, param.span.start);
+        }
+    }
+
+    /// A count must be a number, a ratio one of `[-1, 1]`.
+    fn check_param(
+        &self,
+        op: AggregateOp,
+        scalar: &Scalar,
+        param: &Expr,
+    ) -> Result<(), PromqlError> {
+        for value in scalar.values() {
+            if op == AggregateOp::LimitRatio {
+                if value.is_nan() {
+                    return Err(PromqlError::execution("Ratio value is NaN"));
+                }
+                if value.abs() > 1.0 {
+                    let got = crate::promql::printer::format_general(*value);
+                    let capped = if *value > 0.0 { "1" } else { "-1" };
+                    self.annotations.warn(
+                        format!(
+                            "ratio value should be between -1 and 1, got {got}, capping to {capped}"
+                        ),
+                        param.span.start,
+                    );
+                }
+            } else if value.is_nan() {
+                return Err(PromqlError::execution("Parameter value is NaN"));
+            } else if *value >= i64::MAX as f64 || *value <= i64::MIN as f64 {
+                let got = crate::promql::printer::format_general(*value);
+                return Err(PromqlError::execution(format!("Scalar value {got} overflows int64")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The labels of the result depend on values, so the input is run here.
+    async fn plan_count_values(
+        &self,
+        input: &Vector,
+        grouping: &Grouping,
+        param: &Expr,
+        grid: Grid,
+    ) -> Result<Vector, PromqlError> {
+        let label = texts(std::slice::from_ref(param))?[0];
+        if label.is_empty() {
+            return Err(PromqlError::execution(format!("invalid label name {label:?}")));
+        }
+        let mut table = TableBuilder::default();
+        let mut counts: Vec<Vec<f64>> = Vec::new();
+        let mut numbers: HashMap<(u32, u64), u32> = HashMap::new();
+        for (row, cells) in self.run(&input.plan).await? {
+            let base = grouped(input.table.labels(row), grouping);
+            for (step, cell) in cells.iter().enumerate().filter(|(_, cell)| !is_stale(**cell)) {
+                let number = match numbers.get(&(row, cell.to_bits())) {
+                    Some(number) => *number,
+                    None => {
+                        let labels = LabelsBuilder::from_labels(&base)
+                            .set(label, &crate::promql::printer::format_number(*cell))
+                            .build();
+                        let number = table.number(SeriesRow { labels, drop_name: false })?;
+                        if number as usize == counts.len() {
+                            counts.push(vec![ABSENT; grid.steps()]);
+                        }
+                        numbers.insert((row, cell.to_bits()), number);
+                        number
+                    }
+                };
+                let count = &mut counts[number as usize][step];
+                *count = if is_stale(*count) { 1.0 } else { *count + 1.0 };
+            }
+        }
+        let rows = (0u32..).zip(counts.into_iter().map(Arc::from)).collect();
+        Ok(Vector::new(Rows::plan("count_values", grid.steps(), rows), table.build()))
+    }
+
+    /// Folds the samples of all series of a group that lie in the window, not their averages.
+    async fn plan_of_samples(
+        &self,
+        aggregate: &AggregateExpr,
+        clause: String,
+        grid: Grid,
+    ) -> Result<Vector, PromqlError> {
+        let operand = &aggregate.operand;
+        let steps = grid.steps();
+        if aggregate.op == AggregateOp::Quantile {
+            let param = aggregate.param.as_deref().ok_or_else(|| mistyped(operand))?;
+            let quantile = self.scalar(param, grid).await?;
+            self.check_quantile(&quantile, param);
+            let range = self.plan_range(operand, grid, Wanted::Samples).await?;
+            let groups = group(&range.table, &aggregate.grouping);
+            let count = groups.table.len();
+            let title = format!("quantile of samples{clause}");
+            let plan = SampleQuantile::plan(
+                range.plan,
+                quantile,
+                (groups.of_row, count),
+                range.window,
+                grid,
+                title,
+            );
+            return Ok(Vector::new(plan, groups.table));
+        }
+        let fold = |function: RangeFunction| {
+            let (annotations, position) = (Arc::clone(&self.annotations), operand.span.start);
+            move |window: Window| -> Arc<dyn WindowKernel> {
+                let annotations = Arc::clone(&annotations);
+                Arc::new(RangeKernel {
+                    function,
+                    window,
+                    params: Vec::new(),
+                    annotations,
+                    position,
+                })
+            }
+        };
+        let moments = |window: Window| -> Arc<dyn WindowKernel> { Arc::new(MomentsKernel(window)) };
+        let (range, aggregation) = match aggregate.op {
+            AggregateOp::Sum | AggregateOp::Count => {
+                let function = match aggregate.op {
+                    AggregateOp::Sum => RangeFunction::Sum,
+                    _ => RangeFunction::Count,
+                };
+                let make = fold(function);
+                (self.plan_range(operand, grid, Wanted::Kernel(&make)).await?, Aggregation::Sum)
+            }
+            AggregateOp::Min => {
+                let make = fold(RangeFunction::Min);
+                (self.plan_range(operand, grid, Wanted::Kernel(&make)).await?, Aggregation::Min)
+            }
+            AggregateOp::Max => {
+                let make = fold(RangeFunction::Max);
+                (self.plan_range(operand, grid, Wanted::Kernel(&make)).await?, Aggregation::Max)
+            }
+            AggregateOp::Group => {
+                let make = fold(RangeFunction::Present);
+                (self.plan_range(operand, grid, Wanted::Kernel(&make)).await?, Aggregation::Group)
+            }
+            AggregateOp::Avg | AggregateOp::Stddev | AggregateOp::Stdvar => {
+                let aggregation = match aggregate.op {
+                    AggregateOp::Avg => Aggregation::AvgOfSamples,
+                    AggregateOp::Stddev => Aggregation::StddevOfSamples,
+                    _ => Aggregation::StdvarOfSamples,
+                };
+                (self.plan_range(operand, grid, Wanted::Kernel(&moments)).await?, aggregation)
+            }
+            _ => return Err(mistyped(operand)),
+        };
+        let groups = group(&range.table, &aggregate.grouping);
+        let count = groups.table.len();
+        let plan = Aggregate::plan(range.plan, aggregation, groups.of_row, count, steps, clause);
+        Ok(Vector::new(plan, groups.table))
+    }
+}
+
+/// Count, mean and squares of each window: a state that states of other series merge with.
+#[derive(Debug)]
+struct MomentsKernel(Window);
+
+impl WindowKernel for MomentsKernel {
+    fn name(&self) -> &str {
+        "moments"
+    }
+
+    fn width(&self) -> usize {
+        3
+    }
+
+    fn evaluate(
+        &self,
+        _: &Labels,
+        samples: &mut Samples,
+        grid: Grid,
+        out: &mut [f64],
+    ) -> Result<(), QueryError> {
+        drop_stale(samples);
+        sum_count_moments((&samples.timestamps, &samples.values), &self.0, grid, out);
+        Ok(())
+    }
+}
+
+fn folded(op: AggregateOp) -> Option<Aggregation> {
+    Some(match op {
+        AggregateOp::Sum => Aggregation::Sum,
+        AggregateOp::Avg => Aggregation::Avg,
+        AggregateOp::Count => Aggregation::Count,
+        AggregateOp::Min => Aggregation::Min,
+        AggregateOp::Max => Aggregation::Max,
+        AggregateOp::Group => Aggregation::Group,
+        AggregateOp::Stddev => Aggregation::Stddev,
+        AggregateOp::Stdvar => Aggregation::Stdvar,
+        AggregateOp::Topk
+        | AggregateOp::Bottomk
+        | AggregateOp::CountValues
+        | AggregateOp::Quantile
+        | AggregateOp::Limitk
+        | AggregateOp::LimitRatio => return None,
+    })
+}
+
+/// The grouping as EXPLAIN shows it.
+fn clause(grouping: &Grouping) -> String {
+    match (grouping.without, grouping.labels.is_empty()) {
+        (false, true) => String::new(),
+        (false, false) => format!(" by ({})", grouping.labels.join(", ")),
+        (true, _) => format!(" without ({})", grouping.labels.join(", ")),
+    }
+}
+
+fn group(table: &SeriesTable, grouping: &Grouping) -> Groups {
+    let mut rows: Vec<SeriesRow> = Vec::new();
+    let mut numbers: HashMap<Labels, u32> = HashMap::new();
+    let mut of_row = Vec::with_capacity(table.len());
+    for row in &table.rows {
+        let labels = grouped(&row.labels, grouping);
+        let next = u32::try_from(rows.len()).expect("no more groups than rows, which have u32");
+        let number = *numbers.entry(labels).or_insert_with_key(|labels| {
+            rows.push(SeriesRow { labels: labels.clone(), drop_name: false });
+            next
+        });
+        // A name that goes away for one of a group's series goes away for the group.
+        rows[number as usize].drop_name |= row.drop_name;
+        of_row.push(number);
+    }
+    Groups { of_row: of_row.into(), table: Arc::new(SeriesTable { rows }) }
+}
+
+/// The labels of the group that a series belongs to.
+fn grouped(labels: &Labels, grouping: &Grouping) -> Labels {
+    if !grouping.without && grouping.labels.is_empty() {
+        return Labels::empty();
+    }
+    labels.filter(|name| {
+        let listed = grouping.labels.iter().any(|label| label == name);
+        if grouping.without { !listed && name != METRIC_NAME } else { listed }
+    })
+}
+
+/// A number in `[0, 1)` for each series, the same whenever and wherever it is asked.
+fn places(table: &SeriesTable) -> Arc<[f64]> {
+    let place = |row: &SeriesRow| {
+        let hash = xxhash_rust::xxh3::xxh3_64(row.labels.as_bytes());
+        (hash >> 11) as f64 / (1u64 << 53) as f64
+    };
+    table.rows.iter().map(place).collect()
+}

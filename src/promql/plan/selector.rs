@@ -1,0 +1,186 @@
+//! Selectors and subqueries: what reads samples.
+
+use std::sync::Arc;
+
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::model::{TimeRange, Timestamp};
+use crate::promql::ast::{
+    At, DurationSign, Expr, ExprKind, Extension, MatrixSelector, Shift, Span, Subquery,
+    VectorSelector,
+};
+use crate::promql::error::PromqlError;
+use crate::promql::exec::table::{SeriesRow, SeriesTable};
+use crate::promql::exec::window::Windows;
+use crate::promql::functions::range::{Edges, InstantKernel, InstantValue, Window};
+use crate::promql::plan::{Planner, Vector, mistyped};
+use crate::query::scan::{ScanOutput, SeriesScan};
+use crate::query::{Grid, QueryError, WindowKernel};
+
+/// Step of a subquery that names none: Prometheus' default evaluation interval.
+const SUBQUERY_STEP_MS: i64 = 60_000;
+
+/// What is made of a range vector's windows.
+pub(crate) enum Wanted<'a> {
+    /// Cells of a kernel, made for the window.
+    Kernel(&'a (dyn Fn(Window) -> Arc<dyn WindowKernel> + Sync)),
+    Samples,
+}
+
+/// A range vector's plan, and its window.
+pub(crate) struct RangePlan {
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    pub(crate) table: Arc<SeriesTable>,
+    pub(crate) window: Window,
+}
+
+impl Planner {
+    /// The newest sample of each series at each step.
+    pub(super) fn plan_instant(
+        &self,
+        selector: &VectorSelector,
+        grid: Grid,
+    ) -> Result<Vector, PromqlError> {
+        let wanted = match selector.extension {
+            Extension::Smoothed => InstantValue::Smoothed,
+            Extension::None | Extension::Anchored => InstantValue::Value,
+        };
+        self.plan_latest(selector, grid, wanted)
+    }
+
+    /// The newest sample's value or time.
+    pub(super) fn plan_latest(
+        &self,
+        selector: &VectorSelector,
+        grid: Grid,
+        wanted: InstantValue,
+    ) -> Result<Vector, PromqlError> {
+        let (offset_ms, at) = self.shift(&selector.shift)?;
+        let kernel = InstantKernel { offset_ms, at, lookback_ms: self.lookback_ms, wanted };
+        let Some(range) = kernel.read_range(grid) else { return Ok(Vector::empty(grid.steps())) };
+        let output = ScanOutput::Window { kernel: Arc::new(kernel), grid };
+        let (plan, table) = self.scan(selector, range, output)?;
+        Ok(Vector::new(plan, table))
+    }
+
+    /// A range vector: a selector's samples, or what a subquery computes at its own steps.
+    pub(crate) async fn plan_range(
+        &self,
+        expr: &Expr,
+        grid: Grid,
+        wanted: Wanted<'_>,
+    ) -> Result<RangePlan, PromqlError> {
+        match &expr.without_parens().kind {
+            ExprKind::MatrixSelector(matrix) => {
+                let window = self.window(matrix)?;
+                let output = wanted.output(window, grid);
+                let range = window.read_range(grid).ok_or_else(|| mistyped(expr))?;
+                let (plan, table) = self.scan(&matrix.selector, range, output)?;
+                Ok(RangePlan { plan, table, window })
+            }
+            ExprKind::Subquery(subquery) => self.plan_subquery(subquery, grid, wanted).await,
+            _ => Err(mistyped(expr)),
+        }
+    }
+
+    async fn plan_subquery(
+        &self,
+        subquery: &Subquery,
+        grid: Grid,
+        wanted: Wanted<'_>,
+    ) -> Result<RangePlan, PromqlError> {
+        let (offset_ms, at) = self.shift(&subquery.shift)?;
+        let window = Window {
+            range_ms: self.millis(&subquery.range, DurationSign::Positive)?,
+            offset_ms,
+            at,
+            edges: Edges::Plain,
+            lookback_ms: self.lookback_ms,
+        };
+        let step_ms = match &subquery.step {
+            Some(step) => self.millis(step, DurationSign::Positive)?,
+            None => SUBQUERY_STEP_MS,
+        };
+        let inner = window.read_range(grid).and_then(|range| {
+            // The first multiple of the step inside of the window.
+            let over = range.start().rem_euclid(step_ms);
+            let up = if over == 0 { 0 } else { step_ms - over };
+            Grid::range(range.start().saturating_add(up), range.end(), step_ms)
+        });
+        let Some(inner) = inner else {
+            let nothing = Vector::empty(grid.steps());
+            return Ok(RangePlan { plan: nothing.plan, table: nothing.table, window });
+        };
+        let operand = self.vector(&subquery.operand, inner).await?;
+        let output = wanted.output(window, grid);
+        let plan = Windows::plan(operand.plan, inner, output, Arc::clone(&operand.table));
+        Ok(RangePlan { plan, table: operand.table, window })
+    }
+
+    fn window(&self, matrix: &MatrixSelector) -> Result<Window, PromqlError> {
+        let (offset_ms, at) = self.shift(&matrix.selector.shift)?;
+        Ok(Window {
+            range_ms: self.millis(&matrix.range, DurationSign::Positive)?,
+            offset_ms,
+            at,
+            edges: edges(matrix.selector.extension),
+            lookback_ms: self.lookback_ms,
+        })
+    }
+
+    /// Offset in milliseconds, and the pinned time.
+    fn shift(&self, shift: &Shift) -> Result<(i64, Option<Timestamp>), PromqlError> {
+        let offset_ms = match &shift.offset {
+            Some(offset) => self.millis(offset, DurationSign::Any)?,
+            None => 0,
+        };
+        let at = shift.at.map(|at| match at {
+            At::Time(at) => at,
+            At::Start => self.times.start,
+            At::End => self.times.end,
+        });
+        Ok((offset_ms, at))
+    }
+
+    fn scan(
+        &self,
+        selector: &VectorSelector,
+        range: TimeRange,
+        output: ScanOutput,
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<SeriesTable>), PromqlError> {
+        let selected = self.snapshot.select(&selector.matchers, range).map_err(QueryError::from)?;
+        self.task.usage.add_series(selected.len())?;
+        let rows = selected
+            .iter()
+            .map(|series| SeriesRow { labels: series.labels.clone(), drop_name: false })
+            .collect();
+        let plan = SeriesScan::plan(
+            &self.snapshot,
+            Expr::new(ExprKind::VectorSelector(selector.clone()), Span::default()).to_string(),
+            selected.into(),
+            range,
+            output,
+            Arc::clone(&self.task.usage),
+            self.task.partitions_max,
+        );
+        Ok((plan, Arc::new(SeriesTable { rows })))
+    }
+}
+
+impl Wanted<'_> {
+    fn output(&self, window: Window, grid: Grid) -> ScanOutput {
+        match self {
+            Wanted::Kernel(make) => ScanOutput::Window { kernel: make(window), grid },
+            Wanted::Samples => ScanOutput::Samples,
+        }
+    }
+}
+
+/// The edges of a range selector's windows.
+pub(super) fn edges(extension: Extension) -> Edges {
+    match extension {
+        Extension::None => Edges::Plain,
+        Extension::Anchored => Edges::Anchored,
+        Extension::Smoothed => Edges::Smoothed,
+    }
+}
