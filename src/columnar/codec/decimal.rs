@@ -93,8 +93,8 @@ impl Scale {
         }
     }
 
-    /// Converts integers, given as words, to doubles.
-    pub(crate) fn to_doubles(self, integers: &[u64], out: &mut [f64]) {
+    /// Appends integers, given as words, as doubles.
+    pub(crate) fn to_doubles(self, integers: &[u64], out: &mut Vec<f64>) {
         if self.exponent == 0 {
             simd::widest(|| convert(integers, out, |double| double));
         } else if self.multiply {
@@ -109,10 +109,8 @@ impl Scale {
 }
 
 #[inline(always)]
-fn convert(integers: &[u64], out: &mut [f64], scale: impl Fn(f64) -> f64) {
-    for (value, integer) in out.iter_mut().zip(integers) {
-        *value = scale(to_double(*integer));
-    }
+fn convert(integers: &[u64], out: &mut Vec<f64>, scale: impl Fn(f64) -> f64) {
+    out.extend(integers.iter().map(|integer| scale(to_double(*integer))));
 }
 
 #[inline(always)]

@@ -143,20 +143,20 @@ impl IntegerEncoder {
     }
 }
 
-/// Decodes `count` integers off the front of `input`, block by block: `each` gets the index of
-/// the first and the integers, which it may overwrite.
+/// Decodes `count` integers off the front of `input`; `each` gets them block by block, as words
+/// that it may overwrite.
 pub(crate) fn decode_blocks(
     transform: Transform,
     input: &mut &[u8],
     count: usize,
-    mut each: impl FnMut(usize, &mut [u64]),
+    mut each: impl FnMut(&mut [u64]),
 ) -> Result<(), CodecError> {
     let base = varint::take_signed(input)?;
     if transform == Transform::For {
-        return pfor::decode(input, count, |start, words| {
+        return pfor::decode(input, count, |words| {
             let base = base.cast_unsigned();
             words.iter_mut().for_each(|word| *word = word.wrapping_add(base));
-            each(start, words);
+            each(words);
         });
     }
     let first = varint::take_signed(input)?;
@@ -164,23 +164,23 @@ pub(crate) fn decode_blocks(
         return Ok(());
     }
     let mut last = first.cast_unsigned();
-    each(0, &mut [last]);
+    each(&mut [last]);
     let base = base.cast_unsigned();
     match transform {
-        Transform::For | Transform::DeltaMin => pfor::decode(input, count - 1, |start, words| {
+        Transform::For | Transform::DeltaMin => pfor::decode(input, count - 1, |words| {
             for word in words.iter_mut() {
                 last = last.wrapping_add(base.wrapping_add(*word));
                 *word = last;
             }
-            each(start + 1, words);
+            each(words);
         }),
-        Transform::DeltaMid => pfor::decode(input, count - 1, |start, words| {
+        Transform::DeltaMid => pfor::decode(input, count - 1, |words| {
             for word in words.iter_mut() {
                 let delta = unzigzag(*word).cast_unsigned().wrapping_add(base);
                 last = last.wrapping_add(delta);
                 *word = last;
             }
-            each(start + 1, words);
+            each(words);
         }),
         Transform::Dod => {
             if count == 1 {
@@ -188,14 +188,14 @@ pub(crate) fn decode_blocks(
             }
             let mut delta = base;
             last = last.wrapping_add(delta);
-            each(1, &mut [last]);
-            pfor::decode(input, count - 2, |start, words| {
+            each(&mut [last]);
+            pfor::decode(input, count - 2, |words| {
                 for word in words.iter_mut() {
                     delta = delta.wrapping_add(unzigzag(*word).cast_unsigned());
                     last = last.wrapping_add(delta);
                     *word = last;
                 }
-                each(start + 2, words);
+                each(words);
             })
         }
     }
@@ -212,7 +212,7 @@ pub(crate) fn decode(
     if transform > 3 {
         return Err(CodecError("unknown transform"));
     }
-    decode_blocks(Transform::from_bits(transform), input, count, |_, words| {
+    decode_blocks(Transform::from_bits(transform), input, count, |words| {
         out.extend(words.iter().map(|word| word.cast_signed()));
     })
 }
@@ -244,8 +244,7 @@ mod tests {
             let mut bytes = Vec::new();
             encoder.write(Plan { transform, base, cost_bits: 0 }, column, &mut bytes);
             let mut out = Vec::new();
-            decode_blocks(transform, &mut &bytes[..], column.len(), |start, words| {
-                assert_eq!(start, out.len());
+            decode_blocks(transform, &mut &bytes[..], column.len(), |words| {
                 out.extend(words.iter().map(|word| word.cast_signed()));
             })
             .unwrap();

@@ -36,20 +36,20 @@ pub(crate) fn cost_bits(words: impl ExactSizeIterator<Item = u64>) -> usize {
     choose_width(&lengths(words), count).1
 }
 
-/// Decodes `count` words off the front of `input`, block by block: `each` gets the index of the
-/// block's first word and the words, which it may overwrite.
+/// Decodes `count` words off the front of `input`; `each` gets them block by block and may
+/// overwrite them.
 pub(crate) fn decode(
     input: &mut &[u8],
     count: usize,
-    mut each: impl FnMut(usize, &mut [u64]),
+    mut each: impl FnMut(&mut [u64]),
 ) -> Result<(), CodecError> {
     let mut block = [0; BLOCK];
-    let mut start = 0;
-    while start < count {
-        let len = BLOCK.min(count - start);
-        decode_block(input, &mut block[..len])?;
-        each(start, &mut block[..len]);
-        start += len;
+    let mut left = count;
+    while left > 0 {
+        let words = &mut block[..BLOCK.min(left)];
+        decode_block(input, words)?;
+        left -= words.len();
+        each(words);
     }
     Ok(())
 }
@@ -172,15 +172,14 @@ mod tests {
         encode(words, &mut bytes);
         let mut out = Vec::new();
         let mut input = &bytes[..];
-        decode(&mut input, words.len(), |start, block| {
-            assert_eq!(start, out.len());
+        decode(&mut input, words.len(), |block| {
             out.extend_from_slice(block);
         })
         .unwrap();
         assert!(input.is_empty());
         assert_eq!(out, words);
         for cut in 0..bytes.len().min(100) {
-            assert!(decode(&mut &bytes[..cut], words.len(), |_, _| ()).is_err());
+            assert!(decode(&mut &bytes[..cut], words.len(), |_| ()).is_err());
         }
         bytes.len()
     }
@@ -205,16 +204,16 @@ mod tests {
     #[test]
     fn exceptions_stay_inside_their_block() {
         // Width 0, one exception at gap 200 of width 8, high 1 bit, in a block of 100 words.
-        assert!(decode(&mut &[0x80, 1, 8, 1, 200, 1][..], 100, |_, _| ()).is_err());
-        assert!(decode(&mut &[0x80, 1, 8, 65, 20, 1][..], 100, |_, _| ()).is_err());
+        assert!(decode(&mut &[0x80, 1, 8, 1, 200, 1][..], 100, |_| ()).is_err());
+        assert!(decode(&mut &[0x80, 1, 8, 65, 20, 1][..], 100, |_| ()).is_err());
         assert!(
             decode(
                 &mut &[0x80, 1, 64, 1, 255, 255, 255, 255, 255, 255, 255, 255, 1][..],
                 100,
-                |_, _| ()
+                |_| ()
             )
             .is_err()
         );
-        assert!(decode(&mut &[0x80, 101, 8, 1][..], 100, |_, _| ()).is_err());
+        assert!(decode(&mut &[0x80, 101, 8, 1][..], 100, |_| ()).is_err());
     }
 }

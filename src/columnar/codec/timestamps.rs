@@ -173,60 +173,73 @@ pub fn decode(payload: &[u8], count: usize, out: &mut Vec<i64>) -> Result<(), Co
         return Err(CodecError("chunk with too many samples"));
     }
     let start = out.len();
-    out.resize(start + count, 0);
-    let result = decode_into(payload, &mut out[start..]);
+    out.reserve(count);
+    let result = decode_onto(payload, count, out);
     if result.is_err() {
         out.truncate(start);
     }
     result
 }
 
-fn decode_into(mut input: &[u8], out: &mut [i64]) -> Result<(), CodecError> {
-    let Some((first, rest)) = out.split_first_mut() else { return end_of(input) };
+fn decode_onto(mut input: &[u8], count: usize, out: &mut Vec<i64>) -> Result<(), CodecError> {
+    let Some(deltas) = count.checked_sub(1) else { return end_of(input) };
     let head = varint::take_byte(&mut input)?;
-    *first = varint::take_signed(&mut input)?;
+    let first = varint::take_signed(&mut input)?;
+    out.push(first);
     let unit = if head & UNIT == 0 { 1 } else { varint::take(&mut input)?.cast_signed() };
     match head & !UNIT {
-        DOD => decode_dod(&mut input, unit, *first, rest)?,
-        RLE => decode_rle(&mut input, unit, *first, rest)?,
-        GRID => decode_grid(&mut input, unit, *first, rest)?,
+        GRID => decode_grid(&mut input, unit, first, deltas, out)?,
+        mode @ (DOD | RLE) => {
+            let delta = varint::take_signed(&mut input)?.wrapping_mul(unit);
+            let Some(dods) = deltas.checked_sub(1) else { return end_of(input) };
+            let second = first.wrapping_add(delta);
+            out.push(second);
+            let from = (second, delta);
+            match mode {
+                DOD => decode_dod(&mut input, unit, from, dods, out)?,
+                _ => decode_rle(&mut input, unit, from, dods, out)?,
+            }
+        }
         _ => return Err(CodecError("unknown mode of a timestamp column")),
     }
     end_of(input)
 }
 
-fn decode_dod(input: &mut &[u8], unit: i64, first: i64, out: &mut [i64]) -> Result<(), CodecError> {
-    let mut delta = varint::take_signed(input)?.wrapping_mul(unit);
-    let Some((second, rest)) = out.split_first_mut() else { return Ok(()) };
-    let mut last = first.wrapping_add(delta);
-    *second = last;
-    pfor::decode(input, rest.len(), |start, words| {
-        for (out, word) in rest[start..].iter_mut().zip(words) {
+fn decode_dod(
+    input: &mut &[u8],
+    unit: i64,
+    (mut last, mut delta): (i64, i64),
+    dods: usize,
+    out: &mut Vec<i64>,
+) -> Result<(), CodecError> {
+    pfor::decode(input, dods, |words| {
+        out.extend(words.iter().map(|word| {
             delta = delta.wrapping_add(unzigzag(*word).wrapping_mul(unit));
             last = last.wrapping_add(delta);
-            *out = last;
-        }
+            last
+        }));
     })
 }
 
-fn decode_rle(input: &mut &[u8], unit: i64, first: i64, out: &mut [i64]) -> Result<(), CodecError> {
-    let mut delta = varint::take_signed(input)?.wrapping_mul(unit);
-    let Some((second, mut rest)) = out.split_first_mut() else { return Ok(()) };
-    let mut last = first.wrapping_add(delta);
-    *second = last;
-    while !rest.is_empty() {
+fn decode_rle(
+    input: &mut &[u8],
+    unit: i64,
+    (mut last, mut delta): (i64, i64),
+    mut dods: usize,
+    out: &mut Vec<i64>,
+) -> Result<(), CodecError> {
+    while dods > 0 {
         let dod = varint::take_signed(input)?.wrapping_mul(unit);
-        let run = varint::take_count(input, rest.len())?;
+        let run = varint::take_count(input, dods)?;
         if run == 0 {
             return Err(CodecError("empty run of timestamps"));
         }
-        let (now, later) = rest.split_at_mut(run);
-        for out in now {
+        out.extend((0..run).map(|_| {
             delta = delta.wrapping_add(dod);
             last = last.wrapping_add(delta);
-            *out = last;
-        }
-        rest = later;
+            last
+        }));
+        dods -= run;
     }
     Ok(())
 }
@@ -235,20 +248,23 @@ fn decode_grid(
     input: &mut &[u8],
     unit: i64,
     first: i64,
-    out: &mut [i64],
+    deltas: usize,
+    out: &mut Vec<i64>,
 ) -> Result<(), CodecError> {
     let step = varint::take(input)?.cast_signed().wrapping_mul(unit);
     let least = varint::take_signed(input)?.wrapping_mul(unit);
+    let start = out.len();
     let mut at = first.wrapping_add(least);
-    pfor::decode(input, out.len(), |start, words| {
-        for (out, word) in out[start..].iter_mut().zip(words) {
+    pfor::decode(input, deltas, |words| {
+        out.extend(words.iter().map(|word| {
             at = at.wrapping_add(step.wrapping_mul(word.cast_signed().wrapping_add(1)));
-            *out = at;
-        }
+            at
+        }));
     })?;
-    pfor::decode(input, out.len(), |start, words| {
-        for (out, word) in out[start..].iter_mut().zip(words) {
-            *out = out.wrapping_add(word.cast_signed().wrapping_mul(unit));
+    let mut slots = out[start..].iter_mut();
+    pfor::decode(input, deltas, |words| {
+        for (word, at) in words.iter().zip(&mut slots) {
+            *at = at.wrapping_add(word.cast_signed().wrapping_mul(unit));
         }
     })
 }

@@ -159,43 +159,39 @@ pub fn decode(payload: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), Co
         return Err(CodecError("chunk with too many samples"));
     }
     let start = out.len();
-    out.resize(start + count, 0.0);
-    let result = decode_into(payload, &mut out[start..]);
+    out.reserve(count);
+    let result = decode_onto(payload, count, out);
     if result.is_err() {
         out.truncate(start);
     }
     result
 }
 
-fn decode_into(mut input: &[u8], out: &mut [f64]) -> Result<(), CodecError> {
-    if out.is_empty() {
+fn decode_onto(mut input: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {
+    if count == 0 {
         return end_of(input);
     }
     let head = varint::take_byte(&mut input)?;
     let transform = Transform::from_bits(head);
     match head >> 4 {
         CONST if head == CONST << 4 => {
-            out.fill(f64::from_bits(varint::take_u64(&mut input)?));
+            let value = f64::from_bits(varint::take_u64(&mut input)?);
+            out.extend(std::iter::repeat_n(value, count));
         }
-        DEC => decode_decimal(head, transform, &mut input, out)?,
+        DEC => decode_decimal(head, transform, &mut input, count, out)?,
         BITS if head & (CORRECTED | DIVIDED) == 0 => {
             let shift = u32::from(varint::take_byte(&mut input)?);
             if shift > 63 {
                 return Err(CodecError("shift of a bits column over 63"));
             }
-            integers::decode_blocks(transform, &mut input, out.len(), |start, words| {
-                let out = &mut out[start..start + words.len()];
-                out.iter_mut().zip(words).for_each(|(value, word)| {
-                    *value = f64::from_bits(ordered(*word << shift));
-                });
+            integers::decode_blocks(transform, &mut input, count, |words| {
+                out.extend(words.iter().map(|word| f64::from_bits(ordered(*word << shift))));
             })?;
         }
         RAW if head == RAW << 4 => {
-            let (bytes, rest) = varint::take_bytes(&mut input, out.len() * 8)?.as_chunks::<8>();
+            let (bytes, rest) = varint::take_bytes(&mut input, count * 8)?.as_chunks::<8>();
             debug_assert!(rest.is_empty(), "a multiple of eight was taken");
-            out.iter_mut().zip(bytes).for_each(|(value, bytes)| {
-                *value = f64::from_bits(u64::from_le_bytes(*bytes));
-            });
+            out.extend(bytes.iter().map(|bytes| f64::from_bits(u64::from_le_bytes(*bytes))));
         }
         _ => return Err(CodecError("unknown kind of value column")),
     }
@@ -206,26 +202,27 @@ fn decode_decimal(
     head: u8,
     transform: Transform,
     input: &mut &[u8],
-    out: &mut [f64],
+    count: usize,
+    out: &mut Vec<f64>,
 ) -> Result<(), CodecError> {
     let scale = Scale::from_byte(varint::take_byte(input)?).ok_or(CodecError("unknown scale"))?;
+    let start = out.len();
     if head & DIVIDED == 0 {
-        integers::decode_blocks(transform, input, out.len(), |start, words| {
-            scale.to_doubles(words, &mut out[start..start + words.len()]);
-        })?;
+        integers::decode_blocks(transform, input, count, |words| scale.to_doubles(words, out))?;
     } else {
         let divisor = varint::take(input)?;
         let first = varint::take_signed(input)?.cast_unsigned();
-        integers::decode_blocks(transform, input, out.len(), |start, words| {
+        integers::decode_blocks(transform, input, count, |words| {
             words.iter_mut().for_each(|word| {
                 *word = word.wrapping_mul(divisor).wrapping_add(first);
             });
-            scale.to_doubles(words, &mut out[start..start + words.len()]);
+            scale.to_doubles(words, out);
         })?;
     }
     if head & CORRECTED != 0 {
-        pfor::decode(input, out.len(), |start, words| {
-            for (value, word) in out[start..].iter_mut().zip(words) {
+        let mut values = out[start..].iter_mut();
+        pfor::decode(input, count, |words| {
+            for (word, value) in words.iter().zip(&mut values) {
                 let bits = value.to_bits().wrapping_add(unzigzag(*word).cast_unsigned());
                 *value = f64::from_bits(bits);
             }
