@@ -1,9 +1,15 @@
 //! The one integration-test binary.
 
-#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test that panics has failed, and its numbers are small"
+)]
 
 mod columnar;
+mod differential;
 mod engine;
+mod kill;
 mod layering;
 mod promqltest;
 mod support;
