@@ -49,6 +49,13 @@ const MAPS: &[&str] = &[
     "sort_desc",
     "absent",
     "timestamp",
+    "scalar_vector",
+];
+
+const AGGREGATIONS: &[&str] = &["sum", "avg", "min", "max", "count", "group", "stddev", "stdvar"];
+
+/// Of real times only: what Go makes of a NaN as a time is nobody's business.
+const TIME_PARTS: &[&str] = &[
     "hour",
     "minute",
     "day_of_week",
@@ -57,12 +64,10 @@ const MAPS: &[&str] = &[
     "days_in_month",
     "month",
     "year",
-    "scalar_vector",
 ];
 
-const AGGREGATIONS: &[&str] = &["sum", "avg", "min", "max", "count", "group", "stddev", "stdvar"];
-
-const ARITHMETIC: &[&str] = &["+", "-", "*", "/", "%", "^", "atan2"];
+/// Without `atan2`, after which 2.42 keeps the metric name and 3.x does not.
+const ARITHMETIC: &[&str] = &["+", "-", "*", "/", "%", "^"];
 const COMPARISONS: &[&str] = &["==", "!=", ">", "<", ">=", "<="];
 const GROUPINGS: &[&str] =
     &["", " by (job)", " by (instance, job)", " by (mode)", " without (instance)", " by (le)"];
@@ -138,12 +143,15 @@ fn aggregation(random: &mut Random, names: &[String], depth: u32) -> String {
         0 => format!("topk{grouping} ({}, {inner})", 1 + random.below(4)),
         1 => format!("bottomk{grouping} ({}, {inner})", 1 + random.below(4)),
         2 => format!("quantile{grouping} (0.{}, {inner})", random.below(100)),
-        3 => format!("count_values{grouping} (\"val\", {inner})"),
+        3 => format!("count_values{grouping} (\"val\", round({inner}))"),
         _ => format!("{}{grouping} ({inner})", pick(random, AGGREGATIONS)),
     }
 }
 
 fn map(random: &mut Random, names: &[String], depth: u32) -> String {
+    if random.below(8) == 0 {
+        return format!("{}(timestamp({}))", pick(random, TIME_PARTS), selector(random, names));
+    }
     let inner = vector(random, names, depth + 1);
     match pick(random, MAPS) {
         "scalar_vector" => format!("vector(scalar({inner}))"),

@@ -24,6 +24,8 @@ use serde_json::Value;
 use crate::support::{Random, Server, form, free_port, setting};
 
 const DIFFERENCES_SHOWN_MAX: usize = 20;
+/// Samples of the last seconds may still be on their way to us.
+const UNDERWAY_S: f64 = 8.0;
 
 /// A query API to ask.
 struct Api {
@@ -119,8 +121,7 @@ async fn ask_both(prometheus: &Api, aether: &Api, queries: u64, seed: u64, span_
     let mut kinds = [0u64; 3];
     for number in 0..queries {
         let query = generator::expression(&mut random, &names);
-        // The last seconds may still be on their way to us.
-        let back_s = 4.0 + random.below(span_s.max(1.0) as u64) as f64;
+        let back_s = UNDERWAY_S + random.below(span_s.max(1.0) as u64) as f64;
         let end = (newest - back_s).floor() + quiet_ms as f64 / 1e3;
         let (end_text, mut pairs) = (format!("{end:.3}"), vec![("query", query.as_str())]);
         let range_s = 1 + random.below((span_s / 2.0).max(2.0) as u64);
@@ -172,11 +173,12 @@ async fn answers_equal_those_of_prometheus() {
         println!("skipped: no `prometheus` on this machine");
         return;
     };
-    let scraped_s = setting("AETHER_DIFF_SCRAPE_SECONDS", 25);
+    let scraped_s = setting("AETHER_DIFF_SCRAPE_SECONDS", 30);
     tokio::time::sleep(Duration::from_secs(scraped_s)).await;
     let queries = setting("AETHER_DIFF_QUERIES", 400);
     let prometheus = api(&format!("http://127.0.0.1:{port}"));
-    ask_both(&prometheus, &api(&server.url), queries, seed, scraped_s as f64 - 10.0).await;
+    ask_both(&prometheus, &api(&server.url), queries, seed, scraped_s as f64 - UNDERWAY_S - 4.0)
+        .await;
     let log = std::fs::read_to_string(dir.path().join("prometheus.log")).unwrap();
     let complaints: Vec<_> = log.lines().filter(|line| line.contains("level=error")).collect();
     assert!(complaints.is_empty(), "Prometheus complained of our remote write: {complaints:#?}");

@@ -249,8 +249,9 @@ impl Pairs<'_> {
         builder.build()
     }
 
-    fn row(&self, labels: Labels) -> SeriesRow {
-        let drop_name = self.binary.return_bool;
+    /// A result of a row of the many side, or of what stands in for it.
+    fn row(&self, labels: Labels, many: Option<&SeriesRow>) -> SeriesRow {
+        let drop_name = self.binary.return_bool || many.is_some_and(|row| row.drop_name);
         SeriesRow { labels, drop_name }
     }
 
@@ -258,13 +259,13 @@ impl Pairs<'_> {
     fn by_many(&self, table: &mut TableBuilder, fills_many: bool) -> Result<Outputs, PromqlError> {
         let mut many = Vec::with_capacity(self.many.len());
         for row in &self.many.rows {
-            many.push(table.number(self.row(self.result(&row.labels, None)))?);
+            many.push(table.number(self.row(self.result(&row.labels, None), Some(row)))?);
         }
         let mut one = Vec::new();
         if fills_many {
             for row in &self.one.rows {
                 let stand_in = matched_labels(self.matching, &row.labels);
-                one.push(table.number(self.row(self.result(&stand_in, None)))?);
+                one.push(table.number(self.row(self.result(&stand_in, None), None))?);
             }
         }
         Ok(Outputs::OfMany { many, one })
@@ -284,16 +285,16 @@ impl Pairs<'_> {
         for ((number, signature), row) in (0u32..).zip(many_signatures).zip(&self.many.rows) {
             for partner in ones.get(signature).into_iter().flatten() {
                 let labels = self.result(&row.labels, Some(self.one.labels(*partner)));
-                pairs.insert((number, *partner), table.number(self.row(labels))?);
+                pairs.insert((number, *partner), table.number(self.row(labels, Some(row)))?);
             }
             let stand_in = matched_labels(self.matching, &row.labels);
             let labels = self.result(&row.labels, Some(&stand_in));
-            pairs.insert((number, FILLED), table.number(self.row(labels))?);
+            pairs.insert((number, FILLED), table.number(self.row(labels, Some(row)))?);
         }
         for (number, row) in (0u32..).zip(&self.one.rows) {
             let stand_in = matched_labels(self.matching, &row.labels);
             let labels = self.result(&stand_in, Some(&row.labels));
-            pairs.insert((FILLED, number), table.number(self.row(labels))?);
+            pairs.insert((FILLED, number), table.number(self.row(labels, None))?);
         }
         Ok(Outputs::OfPair(pairs))
     }
