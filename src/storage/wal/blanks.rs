@@ -1,7 +1,10 @@
 //! Makes segments ahead of their use, so that a commit never waits for 128 MB of zeros.
 //!
-//! One blank segment is kept ready. On a full disk the maker tries again every so often and asks
-//! for twice the reserve before it goes on, so that it does not flap.
+//! One blank segment is kept ready. Segments begin short and double until they have the length of
+//! the options, so that a store which takes little, or has just flushed, holds little disk.
+//!
+//! On a full disk the maker tries again every so often and asks for twice the reserve before it
+//! goes on, so that it does not flap.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,9 +26,16 @@ pub(super) struct Blanks {
     changed: Condvar,
 }
 
+/// The first segment is so many times shorter than the longest one.
+const FIRST_SHARE: u64 = 128;
+/// No segment is shorter than this, unless the longest one is.
+const SEGMENT_BYTES_MIN: u64 = 16 << 10;
+
 #[derive(Debug, Default)]
 struct State {
     ready: Vec<BlankSegment>,
+    /// Length of the next segment to make; 0 stands for the shortest.
+    len: u64,
     /// Number of the next segment to make; 0 before the first segment is there.
     next: u64,
     /// Whether a thread makes segments; otherwise the taker does.
@@ -58,6 +68,33 @@ impl Blanks {
         state.next = next;
         drop(state);
         self.changed.notify_all();
+    }
+
+    /// Length of the shortest segment.
+    pub(super) fn shortest(&self) -> u64 {
+        let longest = self.options.segment_bytes;
+        (longest / FIRST_SHARE).max(SEGMENT_BYTES_MIN).min(longest)
+    }
+
+    fn next_len(&self, state: &State) -> u64 {
+        state.len.clamp(self.shortest(), self.options.segment_bytes)
+    }
+
+    /// Begins with short segments again: what comes after a flush may be little.
+    pub(super) fn shorten(&self) {
+        let shortest = self.shortest();
+        let number = {
+            let mut state = self.state.lock();
+            state.len = shortest;
+            state.ready.first().filter(|blank| blank.len > shortest).map(|blank| blank.number)
+        };
+        // Only the committer takes segments, and none is made while one is ready. The short one
+        // replaces the long one under its name; if that fails, the long one is as good.
+        if let Some(number) = number
+            && let Ok(blank) = BlankSegment::create(&*self.vfs, &self.dir, number, shortest)
+        {
+            self.state.lock().ready[0] = blank;
+        }
     }
 
     /// Lets the maker look at the disk again: there may be space now.
@@ -96,17 +133,17 @@ impl Blanks {
 
     /// Makes a segment if none is ready and there is space.
     pub(super) fn make(&self) {
-        let number = {
+        let (number, len) = {
             let state = self.state.lock();
             let resumed = state.next > 0;
             if !resumed || !state.ready.is_empty() || state.stopping || state.failed.is_some() {
                 return;
             }
-            state.next
+            (state.next, self.next_len(&state))
         };
-        let made = self.has_space().and_then(|()| {
-            BlankSegment::create(&*self.vfs, &self.dir, number, self.options.segment_bytes)
-        });
+        let made = self
+            .has_space()
+            .and_then(|()| BlankSegment::create(&*self.vfs, &self.dir, number, len));
         let mut state = self.state.lock();
         match made {
             Ok(blank) => {
@@ -124,10 +161,13 @@ impl Blanks {
 
     /// Whether a further segment leaves the reserve alone; an error if not.
     pub(super) fn has_space(&self) -> Result<(), StorageError> {
-        let was_full = self.state.lock().full.is_some();
+        let (was_full, len) = {
+            let state = self.state.lock();
+            (state.full.is_some(), self.next_len(&state))
+        };
         let reserve = self.options.disk_free_bytes_min;
         let reserve = if was_full { reserve.saturating_mul(2) } else { reserve };
-        let needed = self.options.segment_bytes.saturating_add(reserve);
+        let needed = len.saturating_add(reserve);
         let free = self.vfs.free_space(&self.dir)?;
         if free >= needed {
             return Ok(());
@@ -146,6 +186,8 @@ impl Blanks {
             }
             let mut state = self.state.lock();
             if let Some(blank) = state.take() {
+                // The one before was too short.
+                state.len = blank.len.saturating_mul(2);
                 drop(state);
                 self.changed.notify_all();
                 return Taken::Segment(blank);

@@ -252,7 +252,7 @@ impl Committer {
             self.blanks.has_space()?;
         }
         // The newest gives its space, so that the numbers of the others still follow each other.
-        self.writer.resume(resume, blanks.pop(), self.options.segment_bytes)?;
+        self.writer.resume(resume, blanks.pop(), self.blanks.shortest())?;
         let (number, start) = (resume.segment, resume.start);
         let mut ready = std::mem::take(blanks);
         ready.retain(|blank| blank.number > number);
@@ -422,6 +422,7 @@ impl Committer {
     /// It is a segment's end if the next segment is ready; otherwise the segment is kept until
     /// the next boundary, which costs space and nothing else.
     fn rotate(&mut self, entry: &mut Entry) -> Result<(), StorageError> {
+        self.blanks.shorten();
         if self.resume.is_none()
             && !self.writer.is_at_start()
             && let Some(blank) = self.blanks.try_take()
