@@ -11,6 +11,7 @@ pub mod influx;
 mod labels;
 pub mod limits;
 pub mod line_protocol;
+mod lines;
 mod number;
 pub mod options;
 pub mod remote_write;

@@ -25,6 +25,17 @@ pub(crate) fn field_value(input: &[u8]) -> Option<(f64, usize)> {
     any_field_value(input)
 }
 
+/// Reads a number at the start of `input`, in any form; gives the value and its length.
+#[inline]
+pub(crate) fn float(input: &[u8]) -> Option<(f64, usize)> {
+    match plain_decimal(input) {
+        Some(plain) if !matches!(input.get(plain.len), Some(b'e' | b'E')) => {
+            Some((plain.value, plain.len))
+        }
+        _ => any_float(input),
+    }
+}
+
 /// Reads a decimal integer at the start of `input`; gives the value and its length.
 #[inline]
 pub(crate) fn integer(input: &[u8]) -> Option<(i64, usize)> {
@@ -251,7 +262,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_without_panic(input in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = (field_value(&input), integer(&input));
+            let _ = (field_value(&input), float(&input), integer(&input));
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct ParseOptions {
     pub timestamp_max: Timestamp,
     /// Unit of timestamps in Influx line protocol; the other formats fix theirs.
     pub precision: Precision,
+    /// Whether the text exposition format is OpenMetrics, whose timestamps are seconds.
+    pub open_metrics: bool,
     /// Labels that every series gets; they replace labels of the same name.
     pub extra_labels: Vec<(String, String)>,
     pub limits: Limits,
@@ -23,6 +25,7 @@ impl ParseOptions {
             now_ms,
             timestamp_max: limits.timestamp_max(now_ms),
             precision: Precision::Nanoseconds,
+            open_metrics: false,
             extra_labels: Vec::new(),
             limits,
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::ingest::error::LineErrorCode;
 use crate::ingest::labels;
-use crate::ingest::line_protocol::scan::Fault;
+use crate::ingest::lines::{Fault, utf8};
 use crate::ingest::options::ParseOptions;
 use crate::model::{Labels, METRIC_NAME};
 
@@ -91,10 +91,4 @@ fn unescape(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(plain)
-}
-
-fn utf8(bytes: &[u8], at: usize) -> Result<&str, Fault> {
-    std::str::from_utf8(bytes).map_err(|error| {
-        Fault::new(at + error.valid_up_to(), LineErrorCode::InvalidUtf8, "the series is not UTF-8")
-    })
 }

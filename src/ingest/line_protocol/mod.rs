@@ -15,13 +15,14 @@
 mod key;
 mod scan;
 
-use crate::ingest::error::{IngestError, IngestOutcome, LineError, LineErrorCode, excerpt};
+use crate::ingest::error::{IngestError, IngestOutcome, LineErrorCode};
+use crate::ingest::lines::{Fault, Lines, line_end};
 use crate::ingest::number;
 use crate::ingest::options::{ParseOptions, Precision};
-use crate::ingest::resolver::{KeyFormat, ResolveError, SeriesResolver, ShapeId, ShapeKey};
+use crate::ingest::resolver::{KeyFormat, KeyRef, ResolveError, SeriesResolver, ShapeId, ShapeKey};
 use crate::model::{SampleBatch, SeriesRef};
 
-use crate::ingest::line_protocol::scan::{Dialect, Fault, Line, Scanned};
+use crate::ingest::line_protocol::scan::{Dialect, Line, Scanned};
 
 pub(crate) use crate::ingest::line_protocol::scan::TextFields;
 
@@ -63,7 +64,7 @@ pub(crate) fn parse_dialect<R: SeriesResolver>(
         dialect,
         shapes: Shapes::new(options),
         outcome: IngestOutcome::default(),
-        counted: (0, 1),
+        lines: Lines::new(body),
     };
     let samples_before = batch.len();
     reader.read(resolver, batch)?;
@@ -77,8 +78,7 @@ struct Reader<'a> {
     dialect: Dialect,
     shapes: Shapes,
     outcome: IngestOutcome,
-    /// An offset whose line number is known, to count on from.
-    counted: (usize, usize),
+    lines: Lines<'a>,
 }
 
 impl<'a> Reader<'a> {
@@ -152,8 +152,8 @@ impl<'a> Reader<'a> {
                     block.lines.push((line, shape));
                 }
                 Err(fault) => {
-                    at = scan::line_end(self.body, fault.at.min(self.body.len()));
-                    self.refuse(start, fault);
+                    at = line_end(self.body, fault.at.min(self.body.len()));
+                    self.lines.refuse(start, fault, &mut self.outcome);
                 }
             }
         }
@@ -184,7 +184,7 @@ impl<'a> Reader<'a> {
                     match self.register(line, *shape, fields, resolver, &mut block.series)? {
                         Ok(()) => &block.series[..],
                         Err(fault) => {
-                            self.refuse(line.key.start, fault);
+                            self.lines.refuse(line.key.start, fault, &mut self.outcome);
                             continue;
                         }
                     }
@@ -230,33 +230,11 @@ impl<'a> Reader<'a> {
             Err(ResolveError::Failed(error)) => Err(IngestError::Registration(error)),
         }
     }
-
-    /// Counts the line at `start` as refused and keeps its fault.
-    #[cold]
-    fn refuse(&mut self, start: usize, fault: Fault) {
-        let (body, counted) = (self.body, &mut self.counted);
-        self.outcome.reject(1, || {
-            // Lines of a block may be refused out of order.
-            if start < counted.0 {
-                *counted = (0, 1);
-            }
-            let line = counted.1 + memchr::memchr_iter(b'\n', &body[counted.0..start]).count();
-            *counted = (start, line);
-            let text = &body[start..scan::line_end(body, start)];
-            LineError {
-                line,
-                column: column(&body[start..fault.at.clamp(start, body.len())]),
-                code: fault.code,
-                message: fault.message.into_owned(),
-                text: excerpt(text.trim_ascii_end()),
-            }
-        });
-    }
 }
 
 /// A line that was foreseen.
 struct PredictedLine {
-    key: crate::ingest::resolver::KeyRef,
+    key: KeyRef,
     skipped_fields: u64,
     end: usize,
 }
@@ -317,7 +295,7 @@ struct Block<'a> {
     scanned: Scanned,
     lines: Vec<(Line, Option<ShapeId>)>,
     keys: Vec<(ShapeId, &'a [u8])>,
-    found: Vec<Option<crate::ingest::resolver::KeyRef>>,
+    found: Vec<Option<KeyRef>>,
     series: Vec<SeriesRef>,
     /// Lines that prediction would have found.
     expected: usize,
@@ -371,11 +349,6 @@ fn reserve(batch: &mut SampleBatch, samples_max: usize, body_len: usize, read: u
     batch.series.reserve(more);
     batch.timestamps.reserve(more);
     batch.values.reserve(more);
-}
-
-/// Column of the character that follows `before`, the line's bytes in front of it.
-fn column(before: &[u8]) -> usize {
-    1 + before.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 #[cold]

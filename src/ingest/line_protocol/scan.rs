@@ -1,31 +1,12 @@
 //! One line into key, fields and timestamp, without a look at what the key means.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::ingest::error::{LineErrorCode, excerpt};
+use crate::ingest::lines::{Fault, ends_line, line_end};
 use crate::ingest::number;
 use crate::ingest::options::Precision;
 use crate::model::Timestamp;
-
-/// Where a line went wrong and how.
-#[derive(Debug)]
-pub(crate) struct Fault {
-    /// Offset in the body.
-    pub(crate) at: usize,
-    pub(crate) code: LineErrorCode,
-    pub(crate) message: Cow<'static, str>,
-}
-
-impl Fault {
-    pub(crate) fn new(
-        at: usize,
-        code: LineErrorCode,
-        message: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self { at, code, message: message.into() }
-    }
-}
 
 /// What to do with text and boolean fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,11 +69,6 @@ pub(crate) fn next_line(body: &[u8], mut at: usize) -> Option<usize> {
             _ => return Some(at),
         }
     }
-}
-
-/// Start of the line after the one that `at` lies in.
-pub(crate) fn line_end(body: &[u8], at: usize) -> usize {
-    memchr::memchr(b'\n', &body[at..]).map_or(body.len(), |len| at + len + 1)
 }
 
 /// Scans the line that starts at `start` with its measurement.
@@ -293,19 +269,4 @@ fn skip_spaces(body: &[u8], mut at: usize) -> usize {
         at += 1;
     }
     at
-}
-
-/// Start of the next line if this one ends at `at`.
-#[inline]
-fn ends_line(body: &[u8], at: usize) -> Option<usize> {
-    match body.get(at) {
-        None => Some(at),
-        Some(b'\n') => Some(at + 1),
-        Some(b'\r') => match body.get(at + 1) {
-            None => Some(at + 1),
-            Some(b'\n') => Some(at + 2),
-            Some(_) => None,
-        },
-        Some(_) => None,
-    }
 }
