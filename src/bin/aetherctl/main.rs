@@ -1,1 +1,214 @@
-fn main() {}
+//! The command-line tool: asks a running server, shows its answers.
+//!
+//! Exit codes: 0 done, 1 refused or failed (a query's error, rejected lines), 2 wrong usage,
+//! 3 the server cannot be reached.
+
+mod client;
+mod output;
+mod plot;
+mod time;
+mod write;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+
+use crate::client::{Client, Failure};
+use crate::output::Table;
+
+const REFUSED: u8 = 1;
+const USAGE: u8 = 2;
+const UNREACHABLE: u8 = 3;
+
+/// Talks to an AetherDB server.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true)]
+struct Args {
+    /// Where the server is.
+    #[arg(long, env = "AETHER_URL", default_value = "http://127.0.0.1:9090", global = true)]
+    url: String,
+
+    /// How answers are printed.
+    #[arg(long, value_enum, default_value_t = Format::Table, global = true)]
+    format: Format,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show what the server holds, how durable it is, and whether it is well.
+    Status,
+    /// Evaluate a query at one time.
+    Query {
+        /// PromQL, or aggregation over a range vector: `avg(cpu_usage[5m])`.
+        query: String,
+        /// Unix seconds, RFC 3339, `now`, `now-5m` or `-1h`.
+        #[arg(long, default_value = "now", allow_hyphen_values = true)]
+        time: String,
+        /// Show the plan; `analyze` runs it and shows what each operator did.
+        #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "plan")]
+        explain: Option<Explain>,
+    },
+    /// Evaluate a query at every step of a range.
+    QueryRange {
+        query: String,
+        #[arg(long, default_value = "-1h", allow_hyphen_values = true)]
+        start: String,
+        #[arg(long, default_value = "now", allow_hyphen_values = true)]
+        end: String,
+        /// Seconds, or a duration such as `30s`.
+        #[arg(long, default_value = "1m")]
+        step: String,
+        /// Print values only, no plot.
+        #[arg(long)]
+        no_plot: bool,
+    },
+    /// Write line protocol from files or standard input.
+    Write {
+        /// `-` or nothing is standard input.
+        files: Vec<PathBuf>,
+        /// Lines of one request.
+        #[arg(long, default_value_t = write::BATCH_LINES, value_parser = clap::value_parser!(u64).range(1..))]
+        batch_lines: u64,
+        /// Store a batch only if all of its lines are good.
+        #[arg(long)]
+        atomic: bool,
+    },
+    /// List series, all of them or those that a selector selects.
+    Series { selectors: Vec<String> },
+    /// List label names, or the values of one label.
+    Labels { name: Option<String> },
+    /// Move what is in memory to blocks.
+    Flush,
+    /// Merge blocks.
+    Compact,
+    /// Bring rollups up to date.
+    Downsample,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Explain {
+    Plan,
+    Analyze,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(REFUSED);
+        }
+    };
+    match runtime.block_on(run(&args)) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::from(match failure {
+                Failure::Usage(_) => USAGE,
+                Failure::Unreachable(_) => UNREACHABLE,
+                Failure::Refused(_) | Failure::Broken(_) => REFUSED,
+            })
+        }
+    }
+}
+
+async fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let client = Client::new(&args.url)?;
+    match &args.command {
+        Command::Status => {
+            let status = client.get("/api/v1/status", &[]).await?;
+            output::print(args.format, &status["data"], || output::flattened(&status["data"]));
+        }
+        Command::Query { query, time, explain } => {
+            let time = time::parse(time)?;
+            let mut form = vec![("query", query.clone()), ("time", time)];
+            form.extend(explain.map(|explain| {
+                let value = match explain {
+                    Explain::Plan => "true",
+                    Explain::Analyze => "analyze",
+                };
+                ("explain", value.to_owned())
+            }));
+            let answer = client.post("/api/v1/query", &form).await?;
+            print_answer(args.format, &answer, explain.is_some());
+        }
+        Command::QueryRange { query, start, end, step, no_plot } => {
+            let form = [
+                ("query", query.clone()),
+                ("start", time::parse(start)?),
+                ("end", time::parse(end)?),
+                ("step", step.clone()),
+            ];
+            let answer = client.post("/api/v1/query_range", &form).await?;
+            if args.format == Format::Table && !no_plot {
+                print!("{}", plot::plot(&answer["data"]));
+            }
+            print_answer(args.format, &answer, false);
+        }
+        Command::Write { files, batch_lines, atomic } => {
+            let summary = write::write(&client, files, *batch_lines, *atomic).await?;
+            println!("{summary}");
+            return Ok(ExitCode::from(if summary.rejected > 0 { REFUSED } else { 0 }));
+        }
+        Command::Series { selectors } => {
+            let matchers: Vec<_> =
+                selectors.iter().map(|selector| ("match[]", selector.clone())).collect();
+            let answer = client.get("/api/v1/series", &matchers).await?;
+            output::warn(&answer);
+            output::print(args.format, &answer["data"], || Table {
+                header: vec!["series".to_owned()],
+                rows: output::list(&answer["data"])
+                    .map(|series| vec![output::metric(series)])
+                    .collect(),
+            });
+        }
+        Command::Labels { name } => {
+            let path = match name {
+                Some(name) => format!("/api/v1/label/{name}/values"),
+                None => "/api/v1/labels".to_owned(),
+            };
+            let answer = client.get(&path, &[]).await?;
+            output::warn(&answer);
+            output::print(args.format, &answer["data"], || Table {
+                header: vec![name.clone().unwrap_or_else(|| "label".to_owned())],
+                rows: output::list(&answer["data"])
+                    .map(|value| vec![output::text(value)])
+                    .collect(),
+            });
+        }
+        Command::Flush => admin(&client, args.format, "flush").await?,
+        Command::Compact => admin(&client, args.format, "compact").await?,
+        Command::Downsample => admin(&client, args.format, "downsample").await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn admin(client: &Client, format: Format, what: &str) -> Result<(), Failure> {
+    let answer = client.post(&format!("/api/v1/admin/{what}"), &[]).await?;
+    output::print(format, &answer["data"], || output::flattened(&answer["data"]));
+    Ok(())
+}
+
+fn print_answer(format: Format, answer: &Value, explained: bool) {
+    output::warn(answer);
+    let plan = &answer["data"]["plan"];
+    if let (true, Format::Table, Some(plan)) = (explained, format, plan.as_str()) {
+        print!("{plan}");
+        return;
+    }
+    output::print(format, &answer["data"], || output::result(&answer["data"]));
+}

@@ -1,0 +1,167 @@
+//! `aetherctl write`: line protocol in batches of whole lines, with progress and a summary.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use crate::client::{Client, Failure};
+use crate::output;
+
+/// Lines of one request.
+pub(crate) const BATCH_LINES: u64 = 10_000;
+/// Bytes of one request, however long its lines are.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Rejected lines that are shown.
+const SHOWN_MAX: u64 = 100;
+
+/// What became of the input.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    pub(crate) accepted: u64,
+    pub(crate) rejected: u64,
+    lines: u64,
+    requests: u64,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} stored durably, {} rejected ({} lines, {} requests)",
+            self.accepted, self.rejected, self.lines, self.requests
+        )
+    }
+}
+
+/// Writes the files one after the other, or standard input.
+pub(crate) async fn write(
+    client: &Client,
+    files: &[PathBuf],
+    batch_lines: u64,
+    atomic: bool,
+) -> Result<Summary, Failure> {
+    let stdin = [PathBuf::from("-")];
+    let files = if files.is_empty() { &stdin[..] } else { files };
+    let mut summary = Summary::default();
+    for path in files {
+        write_file(client, path, batch_lines, atomic, &mut summary).await?;
+    }
+    Ok(summary)
+}
+
+async fn write_file(
+    client: &Client,
+    path: &Path,
+    batch_lines: u64,
+    atomic: bool,
+    summary: &mut Summary,
+) -> Result<(), Failure> {
+    let broken = |error: io::Error| Failure::Broken(format!("{}: {error}", path.display()));
+    let (mut input, len): (Box<dyn BufRead>, Option<u64>) = if path == Path::new("-") {
+        (Box::new(BufReader::new(io::stdin())), None)
+    } else {
+        let file = File::open(path).map_err(broken)?;
+        let len = file.metadata().map_err(broken)?.len();
+        (Box::new(BufReader::with_capacity(1 << 20, file)), Some(len))
+    };
+    let progress = progress(path, len);
+    let mut batch = Batch { path, first_line: 1, lines: 0, body: String::new() };
+    let mut next_line = 1;
+    loop {
+        let before = batch.body.len();
+        let read = input.read_line(&mut batch.body).map_err(broken)?;
+        if read > 0 {
+            batch.lines += 1;
+            next_line += 1;
+            progress.inc((batch.body.len() - before) as u64);
+        }
+        let full = batch.lines >= batch_lines || batch.body.len() >= BATCH_BYTES_MAX;
+        if batch.lines > 0 && (full || read == 0) {
+            send(client, &mut batch, atomic, summary, &progress).await?;
+            batch.first_line = next_line;
+        }
+        if read == 0 {
+            progress.finish_and_clear();
+            return Ok(());
+        }
+    }
+}
+
+/// Lines on their way.
+struct Batch<'a> {
+    path: &'a Path,
+    first_line: u64,
+    lines: u64,
+    body: String,
+}
+
+async fn send(
+    client: &Client,
+    batch: &mut Batch<'_>,
+    atomic: bool,
+    summary: &mut Summary,
+    progress: &ProgressBar,
+) -> Result<(), Failure> {
+    let (status, answer) = client.write(atomic, std::mem::take(&mut batch.body)).await?;
+    let lines = std::mem::take(&mut batch.lines);
+    summary.lines += lines;
+    summary.requests += 1;
+    match (status, answer["rejected"].as_u64()) {
+        (204, _) => summary.accepted += lines,
+        (400, Some(rejected)) => {
+            summary.accepted += answer["accepted"].as_u64().unwrap_or(0);
+            for error in output::list(&answer["errors"]) {
+                if summary.rejected < SHOWN_MAX {
+                    progress.suspend(|| show(batch, error));
+                }
+                summary.rejected += 1;
+            }
+            // The server lists the first hundred only.
+            let listed = output::list(&answer["errors"]).count() as u64;
+            summary.rejected += rejected.saturating_sub(listed);
+        }
+        _ => {
+            let reason = answer["error"].as_str().unwrap_or("no reason given");
+            return Err(Failure::Refused(format!(
+                "{} lines {} to {}: {reason} ({status}); {summary}",
+                batch.path.display(),
+                batch.first_line,
+                batch.first_line + lines.saturating_sub(1),
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A rejected line, by its number in the whole file.
+fn show(batch: &Batch<'_>, error: &Value) {
+    let line = batch.first_line + error["line"].as_u64().unwrap_or(1).saturating_sub(1);
+    eprintln!(
+        "{}:{line}:{}: {}: {}",
+        batch.path.display(),
+        error["column"],
+        output::text(&error["message"]),
+        output::text(&error["text"]),
+    );
+}
+
+/// Bytes read, on a terminal only.
+fn progress(path: &Path, len: Option<u64>) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match len {
+        Some(len) => {
+            (ProgressBar::new(len), "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+        }
+        None => (ProgressBar::new_spinner(), "{spinner} {msg} {bytes} {bytes_per_sec}"),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.with_message(path.display().to_string())
+}
