@@ -145,7 +145,9 @@ impl FromRequest<Arc<Service>> for Params {
 /// nearest that can: Grafana sends milliseconds as seconds.
 pub fn parse_time(text: &str) -> Result<Timestamp, String> {
     if let Some(seconds) = parse_float(text) {
-        let (whole, fraction) = (seconds.trunc(), seconds.fract());
+        // The fraction of an infinity is NaN.
+        let fraction = if seconds.is_finite() { seconds.fract() } else { 0.0 };
+        let whole = seconds.trunc();
         return Ok(clamp_ms(whole * 1000.0 + (fraction * 1000.0).round()));
     }
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
