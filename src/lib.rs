@@ -1,4 +1,4 @@
-//! AetherDB: a time-series database for metrics. See ARCHITECTURE.md.
+#![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod clock;
 pub mod telemetry;
