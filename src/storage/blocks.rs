@@ -1,6 +1,7 @@
 //! Writes block files: samples of a snapshot's window, through Arrow batches, durably to disk.
 
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -29,17 +30,34 @@ pub(crate) fn write_block(
     options: BlockOptions,
 ) -> Result<Option<BlockMeta>, StorageError> {
     let path = temporary_path(&layout.block(id));
+    let written = write_file(vfs, &path, id, header, source, options);
+    if !matches!(written, Ok(Some(_))) {
+        // On a full disk these bytes are the first thing to give back. What cannot be removed now
+        // is removed by the next start.
+        let _ = vfs.remove(&path);
+    }
+    written
+}
+
+fn write_file(
+    vfs: &dyn Vfs,
+    path: &Path,
+    id: u64,
+    header: BlockHeader,
+    source: &Snapshot,
+    options: BlockOptions,
+) -> Result<Option<BlockMeta>, StorageError> {
     let series = source.select(&[], header.window)?;
     if series.is_empty() {
         return Ok(None);
     }
     let labels: Vec<Labels> = series.iter().map(|series| series.labels.clone()).collect();
     let failed = |error: ColumnarError| match error {
-        ColumnarError::Write(source) => StorageError::Io { path: path.clone(), source },
+        ColumnarError::Write(source) => StorageError::Io { path: path.to_path_buf(), source },
         error if error.kind() == ErrorKind::Internal => StorageError::Internal(error.to_string()),
         error => StorageError::Internal(format!("{}: {error}", path.display())),
     };
-    let file = vfs.create(&path)?;
+    let file = vfs.create(path)?;
     let out = FileWriter { file: Arc::clone(&file), offset: 0 };
     let out = BufWriter::with_capacity(WRITE_BYTES, out);
     let mut writer = BlockWriter::new(out, header, &labels, options).map_err(failed)?;
@@ -58,17 +76,13 @@ pub(crate) fn write_block(
     }
     writer.write(&rows.take().map_err(failed)?).map_err(failed)?;
     let (mut out, summary) = writer.finish().map_err(failed)?;
-    out.flush().map_err(|source| StorageError::Io { path: path.clone(), source })?;
+    out.flush().map_err(|source| StorageError::Io { path: path.to_path_buf(), source })?;
     // A snapshot gives what it can; a block must hold everything.
     if let Some(warning) = source.warnings().first() {
         return Err(StorageError::Internal(format!("a source of a block is damaged: {warning}")));
     }
-    let Some(meta) = BlockMeta::new(id, &summary) else {
-        vfs.remove(&path)?;
-        return Ok(None);
-    };
     file.sync()?;
-    Ok(Some(meta))
+    Ok(BlockMeta::new(id, &summary))
 }
 
 /// Rows on their way into a batch.

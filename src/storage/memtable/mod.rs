@@ -178,10 +178,18 @@ impl Memtable {
 
     /// What is in it now, unchanging.
     pub fn snapshot(&self) -> Arc<dyn Part> {
-        // The range is read first: it may say less than the rows that follow, never the rows less.
-        let inner = self.inner.read().clone();
-        let open_len = inner.open.as_ref().map_or(0, |chunk| chunk.len());
-        let Inner { runs, full, open } = inner;
+        self.snapshot_of(TimeRange::ALL)
+    }
+
+    /// As [`Memtable::snapshot`], without most of what lies outside of `range`: reading one of
+    /// thousands of windows must not look at the runs of all.
+    pub fn snapshot_of(&self, range: TimeRange) -> Arc<dyn Part> {
+        let (runs, full, open) = {
+            let inner = self.inner.read();
+            let runs = inner.runs.iter().filter(|run| run.range().overlaps(range));
+            (runs.cloned().collect(), inner.full.clone(), inner.open.clone())
+        };
+        let open_len = open.as_ref().map_or(0, |chunk| chunk.len());
         let mut chunks: Vec<_> = full.into_iter().map(|chunk| (chunk.len(), chunk)).collect();
         chunks.extend(open.map(|chunk| (open_len, chunk)));
         Arc::new(HeadPart::new(Arc::clone(&self.series), runs, chunks))

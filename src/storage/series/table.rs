@@ -100,9 +100,19 @@ impl SeriesTable {
         self.slots.get(series.0).cloned()
     }
 
-    /// The id that the next new series gets.
+    /// An id above all that were given, each of which has its labels by now.
     pub fn next_id(&self) -> u64 {
-        u64::from(self.next.load(Ordering::Acquire))
+        let next = self.next.load(Ordering::Acquire);
+        // An id is given and its labels set under one lock: whoever was between the two is done.
+        for shard in &self.shards {
+            drop(shard.lock());
+        }
+        u64::from(next)
+    }
+
+    /// Whether the series is known.
+    pub fn holds(&self, series: SeriesRef) -> bool {
+        self.slots.get(series.0).is_some()
     }
 
     /// Number of series.
