@@ -44,18 +44,19 @@ pub struct Engine {
     store: Arc<Store>,
     wal: Arc<Wal>,
     keys: KeyCache,
-    flushing: Mutex<Flushing>,
+    /// Held while a flush runs.
+    flusher: Mutex<Flusher>,
+    flushes: Mutex<Flushes>,
     background: Mutex<Option<Background>>,
     recovery: RecoveryReport,
     closing: AtomicBool,
     /// Last, so that the directory is let go of after everything else.
-    _lock: Box<dyn VfsLock>,
+    lock: Mutex<Option<Box<dyn VfsLock>>>,
 }
 
-/// What the flushes so far have left. Held while one runs.
-#[derive(Debug)]
-struct Flushing {
-    flusher: Flusher,
+/// How the flushes so far went.
+#[derive(Debug, Default)]
+struct Flushes {
     failures: Failures,
     last: Option<FlushReport>,
     error: Option<String>,
@@ -79,16 +80,12 @@ impl Engine {
             store,
             wal,
             keys: KeyCache::new(KEY_CACHE_BYTES_MAX, telemetry),
-            flushing: Mutex::new(Flushing {
-                flusher,
-                failures: Failures::default(),
-                last: None,
-                error: None,
-            }),
+            flusher: Mutex::new(flusher),
+            flushes: Mutex::default(),
             background: Mutex::new(None),
             recovery: report,
             closing: AtomicBool::new(false),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         });
         *engine.background.lock() = Some(Background::start(Weak::clone(&engine.this), bell)?);
         Ok(engine)
@@ -178,9 +175,8 @@ impl Engine {
             (manifest.state().flushed_lsn, manifest.uuid())
         };
         let (last_flush, flush_error) = {
-            let flushing = self.flushing.try_lock();
-            // While one runs nothing new is known.
-            flushing.map_or((None, None), |known| (known.last.clone(), known.error.clone()))
+            let flushes = self.flushes.lock();
+            (flushes.last.clone(), flushes.error.clone())
         };
         EngineStatus {
             database_uuid,
@@ -225,7 +221,9 @@ impl Engine {
             // Nothing is lost: the next start replays the log instead.
             tracing::warn!(%error, "the last flush failed");
         }
-        self.wal.close().await
+        let closed = self.wal.close().await;
+        self.lock.lock().take();
+        closed
     }
 
     /// One look of the background thread: seals, flushes what is due, writes down damage.
@@ -241,8 +239,10 @@ impl Engine {
                 tracing::debug!(?reason, "freezing the memtable");
                 match futures::executor::block_on(self.wal.rotate()) {
                     Ok(_) => self.flush_frozen_and_log(),
-                    // A full disk or a shutdown; the next look tries again.
-                    Err(error) => tracing::warn!(%error, "the log cannot be rotated"),
+                    Err(error) => {
+                        tracing::warn!(%error, "the log cannot be rotated");
+                        self.note_failure(&error);
+                    }
                 }
             }
         }
@@ -268,7 +268,7 @@ impl Engine {
             head_born_ms: state.active.born_ms(),
             wal_bytes: self.wal.status().bytes,
             frozen: state.frozen.len(),
-            failures: self.flushing.lock().failures,
+            failures: self.flushes.lock().failures,
         }
     }
 
@@ -294,34 +294,41 @@ impl Engine {
 
     /// Makes blocks of all frozen memtables and shortens the log.
     fn flush_frozen(&self) -> Result<FlushReport, StorageError> {
-        let mut flushing = self.flushing.lock();
+        let mut flusher = self.flusher.lock();
         let mut total = FlushReport::default();
         while self.store.state.with(|state| !state.frozen.is_empty()) {
-            match self.flush_one(&mut flushing.flusher) {
+            match flusher.flush_oldest(&self.store) {
                 Ok(report) => total.add(&report),
                 Err(error) => {
-                    let now = self.store.clock.monotonic();
-                    flushing.failures.add(now);
-                    flushing.error = Some(error.to_string());
-                    self.store.telemetry.flush_failures.inc();
+                    self.note_failure(&error);
                     return Err(error);
                 }
             }
+            self.store.telemetry.flushes.inc();
+            self.shorten_log();
         }
-        flushing.failures = Failures::default();
-        flushing.error = None;
+        let mut flushes = self.flushes.lock();
+        flushes.failures = Failures::default();
+        flushes.error = None;
         if total.blocks > 0 {
-            flushing.last = Some(total.clone());
+            flushes.last = Some(total.clone());
         }
         Ok(total)
     }
 
-    fn flush_one(&self, flusher: &mut Flusher) -> Result<FlushReport, StorageError> {
-        let report = flusher.flush_oldest(&self.store)?;
+    fn shorten_log(&self) {
         let flushed = self.store.manifest.lock().state().flushed_lsn;
-        self.wal.truncate_through(flushed)?;
-        self.store.telemetry.flushes.inc();
-        Ok(report)
+        if let Err(error) = self.wal.truncate_through(flushed) {
+            // Replay skips what is in blocks, and the next flush tries again.
+            tracing::warn!(%error, "removing log segments that are no longer needed");
+        }
+    }
+
+    fn note_failure(&self, error: &StorageError) {
+        let mut flushes = self.flushes.lock();
+        flushes.failures.add(self.store.clock.monotonic());
+        flushes.error = Some(error.to_string());
+        self.store.telemetry.flush_failures.inc();
     }
 
     fn check_open(&self) -> Result<(), StorageError> {

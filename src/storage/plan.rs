@@ -79,10 +79,12 @@ pub enum Reason {
 
 /// Chooses the next step.
 pub fn next_step(now: &Situation, bounds: Bounds) -> Step {
-    let rested = now.monotonic >= now.failures.latest.saturating_add(now.failures.pause());
+    if now.monotonic < now.failures.latest.saturating_add(now.failures.pause()) {
+        return Step::Wait;
+    }
     if now.frozen > 0 {
         // One after the other: a second frozen memtable would only add to the memory in use.
-        return if rested { Step::FlushFrozen } else { Step::Wait };
+        return Step::FlushFrozen;
     }
     let Some(born_ms) = now.head_born_ms else { return Step::Wait };
     // Judged by arrival, not by timestamps: a backfill of old data must not flush at each look.
