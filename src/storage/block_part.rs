@@ -33,6 +33,8 @@ pub(crate) struct BlockPart {
     reports: Arc<DamageReports>,
 }
 
+const MISSING: &str = "the file is missing";
+
 /// Why a block is not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Damage {
@@ -96,6 +98,27 @@ impl BlockPart {
         let _ = self.damage.set(damage);
     }
 
+    /// Whether the file is there and as long as it should be, without reading it.
+    ///
+    /// What is missing may come back, from a backup say, so the manifest is not told.
+    pub(crate) fn check_file(&self) -> Result<(), StorageError> {
+        let len = match self.file.handles.len(&self.file.path) {
+            Ok(len) => len,
+            Err(error) if error.is_not_found() => {
+                self.set_aside(Damage { offset: 0, reason: MISSING.to_owned() });
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        if len == self.meta.bytes {
+            return Ok(());
+        }
+        let reason = format!("it is {len} bytes long instead of {}", self.meta.bytes);
+        let damage = Damage { offset: 0, reason };
+        self.set_aside(damage.clone());
+        Err(self.corrupt(damage))
+    }
+
     fn open(&self) -> Result<&Arc<BlockReader>, StorageError> {
         if let Some(damage) = self.damage.get() {
             return Err(self.corrupt(damage.clone()));
@@ -118,7 +141,7 @@ impl BlockPart {
             ColumnarError::Corrupt { offset, reason } => self.found(Damage { offset, reason }),
             ColumnarError::Read { offset, source, .. } => match source.kind() {
                 io::ErrorKind::NotFound => {
-                    self.found(Damage { offset: 0, reason: "the file is missing".to_owned() })
+                    self.found(Damage { offset: 0, reason: MISSING.to_owned() })
                 }
                 io::ErrorKind::UnexpectedEof => {
                     self.found(Damage { offset, reason: "the file is cut off".to_owned() })

@@ -32,6 +32,11 @@ impl Handles {
         Self { vfs, open: Mutex::default() }
     }
 
+    /// Length of the file `path`, which need not be kept open for it.
+    pub(crate) fn len(&self, path: &Path) -> Result<u64, StorageError> {
+        self.vfs.open(path)?.len()
+    }
+
     /// The file `path`, whose number is `id`.
     pub(crate) fn get(&self, id: u64, path: &Path) -> Result<Arc<dyn VfsFile>, StorageError> {
         if let Some(file) = self.open.lock().find(id) {

@@ -18,7 +18,7 @@ use crate::storage::error::StorageError;
 use crate::storage::flush::Flusher;
 use crate::storage::handles::Handles;
 use crate::storage::layout::Layout;
-use crate::storage::manifest::{Manifest, ManifestState};
+use crate::storage::manifest::{self, Manifest, ManifestState};
 use crate::storage::memtable::Memtable;
 use crate::storage::metadata::{self, MetadataStore};
 use crate::storage::options::StorageOptions;
@@ -31,9 +31,6 @@ use crate::storage::sweep::sweep;
 use crate::storage::vfs::{Vfs, VfsLock, read_file};
 use crate::storage::wal::{CommitSink, Lsn, ReplaySink, Wal, WalOptions};
 use crate::telemetry::Telemetry;
-
-/// Bytes of a row before it is encoded, for the progress of a replay.
-const ROW_BYTES: u64 = 20;
 
 /// A store that is ready to take writes.
 pub(crate) struct Recovered {
@@ -58,6 +55,7 @@ pub(crate) fn recover(
     let lock = vfs.lock(&layout.lock(), &format!("process {}", std::process::id()))?;
     vfs.create_dir_all(&layout.blocks_dir())?;
     vfs.create_dir_all(&layout.series_dir())?;
+    check_manifest_is_there(vfs.as_ref(), &layout)?;
     let (manifest, opened) = Manifest::open(Arc::clone(&vfs), layout.dir())?;
     let known = manifest.state().clone();
     let orphans_removed = sweep(vfs.as_ref(), &layout, &known, opened)?;
@@ -125,6 +123,22 @@ pub(crate) fn recover(
     Ok(Recovered { store, wal, flusher, report, lock })
 }
 
+/// A store makes its manifest before anything else. Where there is data and no manifest, somebody
+/// lost it, and to begin anew would sweep away what they still have.
+fn check_manifest_is_there(vfs: &dyn Vfs, layout: &Layout) -> Result<(), StorageError> {
+    let path = layout.dir().join(manifest::FILE_NAME);
+    if vfs.exists(&path)? {
+        return Ok(());
+    }
+    for dir in [layout.wal_dir(), layout.blocks_dir(), layout.series_dir()] {
+        if vfs.exists(&dir)? && !vfs.list(&dir)?.is_empty() {
+            let reason = format!("the manifest is missing, though {} is not empty", dir.display());
+            return Err(StorageError::Corrupt { path, offset: 0, reason });
+        }
+    }
+    Ok(())
+}
+
 /// Puts the manifest's blocks into the state. Files are opened when they are read.
 fn add_blocks(store: &Store, known: &ManifestState) {
     let mut blocks: Vec<_> =
@@ -132,6 +146,8 @@ fn add_blocks(store: &Store, known: &ManifestState) {
     for block in &blocks {
         if let Some(reason) = known.quarantined.get(&block.meta().id) {
             block.set_aside(Damage { offset: 0, reason: reason.clone() });
+        } else if let Err(error) = block.check_file() {
+            tracing::error!(%error, "a block's file is not as it should be");
         }
     }
     sort_blocks(&mut blocks);
@@ -195,8 +211,7 @@ impl ReplaySink for Replay<'_> {
     }
 
     fn samples(&mut self, lsn: Lsn, batch: &SampleBatch) -> Result<(), StorageError> {
-        if let Some(unknown) =
-            batch.series.iter().find(|series| self.store.series.labels(**series).is_none())
+        if let Some(unknown) = batch.series.iter().find(|series| !self.store.series.holds(**series))
         {
             return Err(StorageError::Internal(format!(
                 "log record {lsn} has a sample of series {}, which nothing registered",
@@ -205,7 +220,7 @@ impl ReplaySink for Replay<'_> {
         }
         self.store.apply(lsn, batch);
         self.store.seal_if_due();
-        self.progress.advance(batch.len() as u64 * ROW_BYTES, batch.len() as u64);
+        self.progress.add_samples(batch.len() as u64);
         if self.store.head_bytes() > self.store.options.head_bytes_max {
             self.store.freeze(lsn);
             self.flusher.flush_oldest(self.store)?;
@@ -222,5 +237,9 @@ impl ReplaySink for Replay<'_> {
     fn tombstone(&mut self, lsn: Lsn, tombstone: &[u8]) -> Result<(), StorageError> {
         self.store.apply_tombstone(lsn, tombstone);
         Ok(())
+    }
+
+    fn progress(&mut self, done: u64, most: u64) {
+        self.progress.set_bytes(done, most);
     }
 }

@@ -129,15 +129,16 @@ pub struct ReplayProgress {
 }
 
 impl ReplayProgress {
-    pub fn expect_bytes(&self, total: u64) {
-        self.bytes_total.store(total, Ordering::Relaxed);
-    }
-
-    pub fn advance(&self, bytes: u64, samples: u64) {
-        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+    pub(crate) fn add_samples(&self, samples: u64) {
         self.samples.fetch_add(samples, Ordering::Relaxed);
     }
 
+    pub(crate) fn set_bytes(&self, done: u64, total: u64) {
+        self.bytes_total.store(total, Ordering::Relaxed);
+        self.bytes_done.store(done, Ordering::Relaxed);
+    }
+
+    /// Bytes of log to be read, at most: the last segment's end is only known when it is read.
     pub fn bytes_total(&self) -> u64 {
         self.bytes_total.load(Ordering::Relaxed)
     }

@@ -78,6 +78,11 @@ pub trait ReplaySink {
     fn metadata(&mut self, lsn: Lsn, name: &str, metadata: &Metadata) -> Result<(), StorageError>;
 
     fn tombstone(&mut self, lsn: Lsn, tombstone: &[u8]) -> Result<(), StorageError>;
+
+    /// Records of `done` bytes were handed out; in all there are at most `most`.
+    fn progress(&mut self, done: u64, most: u64) {
+        let _ = (done, most);
+    }
 }
 
 /// What recovery found.

@@ -71,7 +71,8 @@ pub(super) fn replay(
         let reader = Reader { database, flushed, items, spare };
         let reading = scope.spawn(move || reader.read(needed));
         // On an error here the channel closes, which ends the reader.
-        deliver(received, &returns, sink, &mut report)?;
+        let most = needed.iter().map(|segment| segment.len).sum();
+        deliver(received, &returns, sink, &mut report, most)?;
         reading.join().expect("the reader does not panic")
     })?;
 
@@ -305,6 +306,7 @@ fn deliver(
     returns: &SyncSender<SampleBatch>,
     sink: &mut dyn ReplaySink,
     report: &mut ReplayReport,
+    most: u64,
 ) -> Result<(), StorageError> {
     for (item, bytes) in items {
         report.records += 1;
@@ -330,6 +332,7 @@ fn deliver(
             }
             Item::Tombstone(lsn, bytes) => sink.tombstone(lsn, &bytes)?,
         }
+        sink.progress(report.bytes, most);
     }
     Ok(())
 }
