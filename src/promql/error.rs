@@ -30,18 +30,11 @@ pub enum PromqlError {
     /// A parameter beside the text is wrong.
     #[error("{0}")]
     Parameter(String),
-    /// The query means something, but we do not execute it.
-    #[error("not yet executed: {construct}")]
-    NotSupported { construct: String },
     #[error(transparent)]
     Query(#[from] QueryError),
 }
 
 impl PromqlError {
-    pub(crate) fn not_supported(construct: impl Into<String>) -> Self {
-        PromqlError::NotSupported { construct: construct.into() }
-    }
-
     pub(crate) fn execution(text: impl Into<String>) -> Self {
         PromqlError::Query(QueryError::Execution(text.into()))
     }
@@ -49,7 +42,6 @@ impl PromqlError {
     pub fn kind(&self) -> PromqlErrorKind {
         match self {
             PromqlError::Parse(_) | PromqlError::Parameter(_) => PromqlErrorKind::BadData,
-            PromqlError::NotSupported { .. } => PromqlErrorKind::Execution,
             PromqlError::Query(error) => match error.kind() {
                 QueryErrorKind::Execution | QueryErrorKind::Limit => PromqlErrorKind::Execution,
                 QueryErrorKind::Timeout => PromqlErrorKind::Timeout,

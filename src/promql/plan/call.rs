@@ -140,8 +140,10 @@ impl Planner {
             FunctionId::HistogramQuantile
             | FunctionId::HistogramQuantiles
             | FunctionId::HistogramFraction => self.plan_histogram(call, grid).await?,
-            // Of native histograms only, which no series holds; floats are left out.
-            FunctionId::HistogramAvg
+            // Of native histograms and start timestamps only, which no series holds; other samples
+            // are left out.
+            FunctionId::StartTimestamp
+            | FunctionId::HistogramAvg
             | FunctionId::HistogramCount
             | FunctionId::HistogramSum
             | FunctionId::HistogramStddev
@@ -149,9 +151,7 @@ impl Planner {
                 self.vector(&args[0], grid).await?;
                 Vector::empty(grid.steps())
             }
-            FunctionId::Info | FunctionId::StartTimestamp => {
-                return Err(PromqlError::not_supported(format!("{}()", function.name)));
-            }
+            FunctionId::Info => self.plan_info(call, grid).await?,
             _ => return Err(mistyped(expr)),
         };
         Ok(Planned::Vector(vector))

@@ -1,13 +1,14 @@
 //! From the tree of a query to a physical plan, without any optimizer in between.
 //!
 //! Labels are settled here: every vector comes with the table of label sets that its rows point
-//! to. Scalars are settled here too, since operators need them: `scalar(v)` and `count_values`
-//! run their input while the rest of the plan is made.
+//! to. Scalars are settled here too, since operators need them: `scalar(v)`, `count_values` and
+//! `info` run their input while the rest of the plan is made.
 
 mod aggregate;
 mod binary;
 mod call;
 mod histogram;
+mod info;
 mod selector;
 
 pub(crate) use selector::{RangePlan, Wanted};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::model::{TimeRange, Timestamp};
+use crate::model::{Matcher, TimeRange, Timestamp};
 use crate::promql::ast::{
     At, DurationSign, Expr, ExprKind, Extension, MatrixSelector, Shift, Span, Subquery,
     VectorSelector,
@@ -19,6 +19,8 @@ use crate::query::{Grid, QueryError, WindowKernel};
 
 /// Step of a subquery that names none: Prometheus' default evaluation interval.
 const SUBQUERY_STEP_MS: i64 = 60_000;
+/// Most steps of a subquery: one row of it takes 8 bytes for each.
+const SUBQUERY_STEPS_MAX: usize = 4_000_000;
 
 /// What is made of a range vector's windows.
 pub(crate) enum Wanted<'a> {
@@ -57,9 +59,20 @@ impl Planner {
     ) -> Result<Vector, PromqlError> {
         let (offset_ms, at) = self.shift(&selector.shift)?;
         let kernel = InstantKernel { offset_ms, at, lookback_ms: self.lookback_ms, wanted };
+        self.plan_matching(&selector.matchers, shown(selector), kernel, grid)
+    }
+
+    /// What a kernel makes of the newest samples of all series that match.
+    pub(super) fn plan_matching(
+        &self,
+        matchers: &[Matcher],
+        title: String,
+        kernel: InstantKernel,
+        grid: Grid,
+    ) -> Result<Vector, PromqlError> {
         let Some(range) = kernel.read_range(grid) else { return Ok(Vector::empty(grid.steps())) };
         let output = ScanOutput::Window { kernel: Arc::new(kernel), grid };
-        let (plan, table) = self.scan(selector, range, output)?;
+        let (plan, table) = self.scan(matchers, title, range, output)?;
         Ok(Vector::new(plan, table))
     }
 
@@ -75,7 +88,8 @@ impl Planner {
                 let window = self.window(matrix)?;
                 let output = wanted.output(window, grid);
                 let range = window.read_range(grid).ok_or_else(|| mistyped(expr))?;
-                let (plan, table) = self.scan(&matrix.selector, range, output)?;
+                let (plan, table) =
+                    self.scan(&matrix.selector.matchers, shown(&matrix.selector), range, output)?;
                 Ok(RangePlan { plan, table, window })
             }
             ExprKind::Subquery(subquery) => self.plan_subquery(subquery, grid, wanted).await,
@@ -111,6 +125,13 @@ impl Planner {
             let nothing = Vector::empty(grid.steps());
             return Ok(RangePlan { plan: nothing.plan, table: nothing.table, window });
         };
+        if inner.steps() > SUBQUERY_STEPS_MAX {
+            return Err(PromqlError::execution(format!(
+                "subquery has {} steps, more than {SUBQUERY_STEPS_MAX}: take a larger step or a \
+                 shorter range",
+                inner.steps()
+            )));
+        }
         let operand = self.vector(&subquery.operand, inner).await?;
         let output = wanted.output(window, grid);
         let plan = Windows::plan(operand.plan, inner, output, Arc::clone(&operand.table));
@@ -129,7 +150,7 @@ impl Planner {
     }
 
     /// Offset in milliseconds, and the pinned time.
-    fn shift(&self, shift: &Shift) -> Result<(i64, Option<Timestamp>), PromqlError> {
+    pub(super) fn shift(&self, shift: &Shift) -> Result<(i64, Option<Timestamp>), PromqlError> {
         let offset_ms = match &shift.offset {
             Some(offset) => self.millis(offset, DurationSign::Any)?,
             None => 0,
@@ -144,11 +165,12 @@ impl Planner {
 
     fn scan(
         &self,
-        selector: &VectorSelector,
+        matchers: &[Matcher],
+        title: String,
         range: TimeRange,
         output: ScanOutput,
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<SeriesTable>), PromqlError> {
-        let selected = self.snapshot.select(&selector.matchers, range).map_err(QueryError::from)?;
+        let selected = self.snapshot.select(matchers, range).map_err(QueryError::from)?;
         self.task.usage.add_series(selected.len())?;
         let rows = selected
             .iter()
@@ -156,7 +178,7 @@ impl Planner {
             .collect();
         let plan = SeriesScan::plan(
             &self.snapshot,
-            Expr::new(ExprKind::VectorSelector(selector.clone()), Span::default()).to_string(),
+            title,
             selected.into(),
             range,
             output,
@@ -174,6 +196,11 @@ impl Wanted<'_> {
             Wanted::Samples => ScanOutput::Samples,
         }
     }
+}
+
+/// The selector as EXPLAIN shows it.
+fn shown(selector: &VectorSelector) -> String {
+    Expr::new(ExprKind::VectorSelector(selector.clone()), Span::default()).to_string()
 }
 
 /// The edges of a range selector's windows.

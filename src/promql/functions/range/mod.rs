@@ -142,6 +142,12 @@ impl WindowKernel for RangeKernel {
         if samples.is_empty() {
             return Ok(());
         }
+        if grid.steps() > 1 && self.is_pinned() {
+            self.evaluate(labels, samples, Grid::instant(grid.start()), &mut out[..1])?;
+            let value = out[0];
+            out.fill(value);
+            return Ok(());
+        }
         let input = Input {
             timestamps: &samples.timestamps,
             values: &samples.values,
@@ -190,6 +196,13 @@ impl WindowKernel for RangeKernel {
 }
 
 impl RangeKernel {
+    /// Whether every step gives the same: `@` pins the window, and nothing else moves.
+    fn is_pinned(&self) -> bool {
+        self.window.at.is_some()
+            && self.function != RangeFunction::PredictLinear
+            && self.params.iter().all(|param| matches!(param, Scalar::Const(_)))
+    }
+
     fn check_counter(&self, labels: &Labels, out: &[f64]) {
         if out.iter().any(|value| !crate::model::is_stale(*value)) {
             self.annotations.check_counter(labels.metric_name(), self.position);
