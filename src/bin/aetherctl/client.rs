@@ -73,7 +73,7 @@ impl Client {
     }
 
     /// Status and body of a write.
-    pub(crate) async fn write(&self, atomic: bool, body: String) -> Result<(u16, Value), Failure> {
+    pub(crate) async fn write(&self, atomic: bool, body: Vec<u8>) -> Result<(u16, Value), Failure> {
         let request = self
             .http
             .post(format!("{}/api/v1/write?atomic={atomic}", self.url))

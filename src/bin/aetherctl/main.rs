@@ -53,6 +53,7 @@ enum Command {
     /// Evaluate a query at one time.
     Query {
         /// PromQL, or aggregation over a range vector: `avg(cpu_usage[5m])`.
+        #[arg(allow_hyphen_values = true)]
         query: String,
         /// Unix seconds, RFC 3339, `now`, `now-5m` or `-1h`.
         #[arg(long, default_value = "now", allow_hyphen_values = true)]
@@ -63,6 +64,7 @@ enum Command {
     },
     /// Evaluate a query at every step of a range.
     QueryRange {
+        #[arg(allow_hyphen_values = true)]
         query: String,
         #[arg(long, default_value = "-1h", allow_hyphen_values = true)]
         start: String,
@@ -160,8 +162,12 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
             print_answer(args.format, &answer, false);
         }
         Command::Write { files, batch_lines, atomic } => {
-            let summary = write::write(&client, files, *batch_lines, *atomic).await?;
-            println!("{summary}");
+            let mut summary = write::Summary::default();
+            let written = write::write(&client, files, *batch_lines, *atomic, &mut summary).await;
+            if written.is_ok() || summary.requests > 0 {
+                println!("{summary}");
+            }
+            written?;
             return Ok(ExitCode::from(if summary.rejected > 0 { REFUSED } else { 0 }));
         }
         Command::Series { selectors } => {

@@ -18,39 +18,39 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Rejected lines that are shown.
 const SHOWN_MAX: u64 = 100;
 
-/// What became of the input.
+/// What became of the input, in lines that hold samples: comments and empty lines are not counted.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     pub(crate) accepted: u64,
     pub(crate) rejected: u64,
-    lines: u64,
-    requests: u64,
+    pub(crate) requests: u64,
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} stored durably, {} rejected ({} lines, {} requests)",
-            self.accepted, self.rejected, self.lines, self.requests
+            "{} lines accepted, {} rejected ({} requests)",
+            self.accepted, self.rejected, self.requests
         )
     }
 }
 
-/// Writes the files one after the other, or standard input.
+/// Writes the files one after the other, or standard input. The summary tells what was stored even
+/// if a later batch fails.
 pub(crate) async fn write(
     client: &Client,
     files: &[PathBuf],
     batch_lines: u64,
     atomic: bool,
-) -> Result<Summary, Failure> {
+    summary: &mut Summary,
+) -> Result<(), Failure> {
     let stdin = [PathBuf::from("-")];
     let files = if files.is_empty() { &stdin[..] } else { files };
-    let mut summary = Summary::default();
     for path in files {
-        write_file(client, path, batch_lines, atomic, &mut summary).await?;
+        write_file(client, path, batch_lines, atomic, summary).await?;
     }
-    Ok(summary)
+    Ok(())
 }
 
 async fn write_file(
@@ -69,15 +69,17 @@ async fn write_file(
         (Box::new(BufReader::with_capacity(1 << 20, file)), Some(len))
     };
     let progress = progress(path, len);
-    let mut batch = Batch { path, first_line: 1, lines: 0, body: String::new() };
+    let mut batch = Batch { path, first_line: 1, lines: 0, samples: 0, body: Vec::new() };
     let mut next_line = 1;
     loop {
         let before = batch.body.len();
-        let read = input.read_line(&mut batch.body).map_err(broken)?;
+        // Bytes, not text: a line that is not UTF-8 is for the server to reject, alone.
+        let read = input.read_until(b'\n', &mut batch.body).map_err(broken)?;
         if read > 0 {
             batch.lines += 1;
+            batch.samples += u64::from(holds_samples(&batch.body[before..]));
             next_line += 1;
-            progress.inc((batch.body.len() - before) as u64);
+            progress.inc(read as u64);
         }
         let full = batch.lines >= batch_lines || batch.body.len() >= BATCH_BYTES_MAX;
         if batch.lines > 0 && (full || read == 0) {
@@ -96,7 +98,15 @@ struct Batch<'a> {
     path: &'a Path,
     first_line: u64,
     lines: u64,
-    body: String,
+    /// Those that hold samples.
+    samples: u64,
+    body: Vec<u8>,
+}
+
+/// Whether a line is neither empty nor a comment.
+fn holds_samples(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    !line.is_empty() && !line.starts_with(b"#")
 }
 
 async fn send(
@@ -108,26 +118,25 @@ async fn send(
 ) -> Result<(), Failure> {
     let (status, answer) = client.write(atomic, std::mem::take(&mut batch.body)).await?;
     let lines = std::mem::take(&mut batch.lines);
-    summary.lines += lines;
+    let samples = std::mem::take(&mut batch.samples);
     summary.requests += 1;
     match (status, answer["rejected"].as_u64()) {
-        (204, _) => summary.accepted += lines,
+        (204, _) => summary.accepted += samples,
         (400, Some(rejected)) => {
-            summary.accepted += answer["accepted"].as_u64().unwrap_or(0);
-            for error in output::list(&answer["errors"]) {
-                if summary.rejected < SHOWN_MAX {
-                    progress.suspend(|| show(batch, error));
-                }
-                summary.rejected += 1;
+            let left_to_show = SHOWN_MAX.saturating_sub(summary.rejected);
+            for (_, error) in (0..left_to_show).zip(output::list(&answer["errors"])) {
+                progress.suspend(|| show(batch, error));
             }
-            // The server lists the first hundred only.
-            let listed = output::list(&answer["errors"]).count() as u64;
-            summary.rejected += rejected.saturating_sub(listed);
+            // The server counts samples, of which a line may hold many, but a rejected line as one.
+            let stored_none = answer["accepted"].as_u64() == Some(0);
+            let rejected = if stored_none { samples } else { rejected.min(samples) };
+            summary.rejected += rejected;
+            summary.accepted += samples - rejected;
         }
         _ => {
             let reason = answer["error"].as_str().unwrap_or("no reason given");
             return Err(Failure::Refused(format!(
-                "{} lines {} to {}: {reason} ({status}); {summary}",
+                "{} lines {} to {}: {reason} ({status})",
                 batch.path.display(),
                 batch.first_line,
                 batch.first_line + lines.saturating_sub(1),
@@ -164,4 +173,17 @@ fn progress(path: &Path, len: Option<u64>) -> ProgressBar {
         bar.set_style(style);
     }
     bar.with_message(path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_and_empty_lines_hold_no_samples() {
+        for line in ["\n", "  \r\n", "# cpu 1\n", "  # cpu 1"] {
+            assert!(!holds_samples(line.as_bytes()), "{line:?}");
+        }
+        assert!(holds_samples(b"cpu 1\n") && holds_samples(b"\xff"));
+    }
 }
