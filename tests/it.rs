@@ -6,6 +6,7 @@
     reason = "a test that panics has failed, and its numbers are small"
 )]
 
+mod cli;
 mod columnar;
 mod differential;
 mod engine;

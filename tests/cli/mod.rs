@@ -1,0 +1,132 @@
+//! `aetherctl` against a real server: what it prints, and the exit code of each outcome.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{Server, free_port};
+
+const DONE: Option<i32> = Some(0);
+const REFUSED: Option<i32> = Some(1);
+const USAGE: Option<i32> = Some(2);
+const UNREACHABLE: Option<i32> = Some(3);
+
+/// Runs the tool with `input` on standard input.
+fn run(url: &str, args: &[&str], input: &[u8]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_aetherctl"))
+        .args(args)
+        .env("AETHER_URL", url)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A tool that ends without reading closes the pipe, and that is fine.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+/// Runs the tool, holds its exit code to `code`, returns its standard output and error.
+fn expect(url: &str, args: &[&str], input: &[u8], code: Option<i32>) -> (String, String) {
+    let output = run(url, args, input);
+    let out = String::from_utf8(output.stdout).unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), code, "{args:?}\n{out}\n{err}");
+    (out, err)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_of_the_specification_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let url = server.url.as_str();
+
+    let (out, _) = expect(url, &["write"], b"cpu_usage,host=server1 45.2\n", DONE);
+    assert_eq!(out, "1 lines accepted, 0 rejected (1 requests)\n");
+    let sum = r#"sum(cpu_usage{host="server1"}[1h])"#;
+    let (out, _) = expect(url, &["query", sum], b"", DONE);
+    assert!(out.contains("45.2"), "{out}");
+    let (out, _) = expect(url, &["query", "avg(cpu_usage[5m])"], b"", DONE);
+    assert!(out.contains("45.2"), "{out}");
+    let (out, _) = expect(url, &["status"], b"", DONE);
+    assert!(out.contains("head.series"), "{out}");
+    let (out, _) = expect(url, &["--format=json", "flush"], b"", DONE);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(report["samples"], 1, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejected_lines_are_named_and_the_others_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let url = server.url.as_str();
+
+    // Two lines a request: the bad ones, the last not UTF-8, are in the second and the third.
+    let input = b"# a comment\nm,a=1 1 1000\n\nm,a=2 x 1000\nm,a=\xff 3 1000\nm,a=4 4 1000\n";
+    let (out, err) = expect(url, &["write", "--batch-lines=2"], input, REFUSED);
+    assert_eq!(out, "2 lines accepted, 2 rejected (3 requests)\n");
+    assert!(err.contains("-:4:") && err.contains("-:5:"), "{err}");
+
+    let input = b"m,a=5 5 1000\nm,a=6 x 1000\n";
+    let (out, _) = expect(url, &["write", "--atomic"], input, REFUSED);
+    assert_eq!(out, "0 lines accepted, 2 rejected (1 requests)\n");
+    let (out, _) = expect(url, &["--format=csv", "labels", "a"], b"", DONE);
+    assert_eq!(out, "a\r\n1\r\n4\r\n");
+
+    let file = dir.path().join("lines.txt");
+    std::fs::write(&file, "m,a=7 u=1,v=2 1000\n").unwrap();
+    let (out, _) = expect(url, &["write", file.to_str().unwrap()], b"", DONE);
+    assert_eq!(out, "1 lines accepted, 0 rejected (1 requests)\n");
+    expect(url, &["write", "/no/such/file"], b"", REFUSED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_printed_in_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let url = server.url.as_str();
+    let lines = b"m,a=1 1 1699500000000\nm,a=1 3 1699500060000\nn,a=1 4 1699500000000\n";
+    expect(url, &["write"], lines, DONE);
+
+    let at = "--time=1699500000";
+    let (out, _) = expect(url, &["query", "m", at, "--format=csv"], b"", DONE);
+    let row = r#""m{a=""1""}",2023-11-09T03:20:00.000Z,1"#;
+    assert_eq!(out, format!("series,time,value\r\n{row}\r\n"));
+    let (out, _) = expect(url, &["query", "-m", at, "--format=json"], b"", DONE);
+    let data: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(data["result"][0]["value"][1], "-1", "{data}");
+    let (out, _) = expect(url, &["query", "m", at, "--explain"], b"", DONE);
+    assert!(!out.trim().is_empty() && !out.contains("2023-11-09T"), "{out}");
+
+    let range = ["query-range", "m", "--start=2023-11-09T03:20:00Z", "--end=1699500060"];
+    let (out, _) = expect(url, &range, b"", DONE);
+    assert!(out.contains('▁') && out.contains('█') && out.contains("2023-11-09T03:21"), "{out}");
+    let (out, _) = expect(url, &["series", "n", "--format=csv"], b"", DONE);
+    assert_eq!(out, "series\r\n\"n{a=\"\"1\"\"}\"\r\n");
+    let (out, _) = expect(url, &["series"], b"", DONE);
+    assert!(out.contains("m{") && out.contains("n{"), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_failure_has_its_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let url = server.url.as_str();
+    let (_, err) = expect(url, &["query", "sum("], b"", REFUSED);
+    assert!(err.starts_with("error: "), "{err}");
+    for command in ["compact", "downsample"] {
+        let (_, err) = expect(url, &[command], b"", REFUSED);
+        assert!(err.contains("nothing was done"), "{err}");
+    }
+    expect(url, &["query", "m", "--time=yesterday"], b"", USAGE);
+    expect(url, &["query", "--no-such-flag", "m"], b"", USAGE);
+    expect(url, &["query", "--time=4", "m"], b"", DONE);
+    expect(url, &["no-such-command"], b"", USAGE);
+    expect("not a url", &["status"], b"", USAGE);
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    for args in [&["status"][..], &["write"], &["query", "m"]] {
+        let (_, err) = expect(&nobody, args, b"m 1\n", UNREACHABLE);
+        assert!(err.contains(&nobody), "{err}");
+    }
+}
