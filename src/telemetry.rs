@@ -127,8 +127,8 @@ metrics! {
     write_latency: Latency = "aether_ingest_request_duration_seconds", "Time from the first byte of a write request to its answer.";
     series_created: Counter = "aether_series_created_total", "Series registered since the process started.";
     series_active: Gauge = "aether_series_active", "Series in the head's table.";
-    key_cache_hits: Counter = "aether_key_cache_hits_total", "Lines whose raw key was found, predicted or by hash.";
-    key_cache_misses: Counter = "aether_key_cache_misses_total", "Lines whose labels had to be parsed.";
+    key_cache_hits: Counter = "aether_key_cache_hits_total", "Raw keys of series and symbols that were known, predicted or by hash.";
+    key_cache_misses: Counter = "aether_key_cache_misses_total", "Raw keys that were new and had to be parsed.";
     wal_bytes: Counter = "aether_wal_written_bytes_total", "Bytes written to the write-ahead log.";
     wal_syncs: Counter = "aether_wal_syncs_total", "Group commits made durable.";
     wal_commit_latency: Latency = "aether_wal_commit_duration_seconds", "Time to write and sync one group.";

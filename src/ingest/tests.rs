@@ -118,6 +118,11 @@ impl Random {
         Self(seed)
     }
 
+    /// Another generator, for another thread.
+    pub(crate) fn fork(&self, number: u64) -> Self {
+        Self(self.0 ^ number.wrapping_mul(0xd134_2543_de82_ef95))
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         // Source: Steele, Lea, Flood: SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

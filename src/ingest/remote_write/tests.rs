@@ -412,6 +412,25 @@ fn without_room_in_the_cache_everything_still_arrives() {
 }
 
 #[test]
+fn numbers_of_symbols_do_not_outlive_their_generation() {
+    // Room for a few dozen keys, so that generations turn over all the time.
+    let store = Store::with_cache_bytes(30_000);
+    for round in 0..200u32 {
+        let hosts: Vec<String> = (0..10)
+            .map(|n| format!("h{}", round.wrapping_mul(7919).wrapping_add(n) % 97))
+            .collect();
+        let pairs: Vec<_> =
+            hosts.iter().map(|host| [("__name__", "m"), ("host", &**host)]).collect();
+        let series: Vec<Written<'_>> =
+            pairs.iter().map(|pairs| (&pairs[..], &[(1, 1.0)][..])).collect();
+        let body = v2(&v1(&series)).encode_to_vec();
+        let expected: Vec<Row> =
+            hosts.iter().map(|host| row(&format!("m{{host={host:?}}}"), 1, 1.0)).collect();
+        assert_eq!(read_v2(&store, &body).unwrap().0, expected, "round {round}");
+    }
+}
+
+#[test]
 fn a_message_cut_short_is_refused_as_a_whole() {
     let request = v1(&[
         (&[("__name__", "up"), ("job", "node")], &[(1000, 1.0), (2000, 0.0)]),

@@ -5,38 +5,37 @@
 //! order permutations and escapes make any number of raw keys for one series, so a bound is due.
 //!
 //! Reading takes no lock: entries lie in append-only segments and are found by their number, by
-//! an open-addressed table of numbers, or by the link from the key that they followed last time.
+//! open-addressed slots of numbers, or by the link from the key that they followed last time.
 //! Writers of one generation take turns.
 //!
 //! Invariant: a key's bytes and shape are compared before its series are given.
 //! Invariant: links join keys of one scope (format and added labels), so a prediction is never
 //! read in another format.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+mod generation;
+mod slots;
 
-use arc_swap::ArcSwap;
-use hashbrown::HashMap;
-use parking_lot::{Mutex, RwLock};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLock;
 use xxhash_rust::xxh3::xxh3_64_with_secret;
 
 use crate::ingest::{KeyFormat, KeyRef, Known, ResolveError, SeriesResolver};
-use crate::ingest::{Shape, ShapeId, ShapeKey};
+use crate::ingest::{ShapeId, ShapeKey};
 use crate::model::{Labels, SeriesRef};
 use crate::storage::StorageError;
+use crate::storage::series::keys::generation::{Entry, Generation, InternedShape, SeriesOfKey};
 use crate::telemetry::Telemetry;
 
 /// Memory that a store's key cache takes at most, both generations together.
 pub const KEY_CACHE_BYTES_MAX: usize = 1 << 30;
 
-/// What an entry takes beside its key: itself, its slots, and the allocators' share.
-const ENTRY_BYTES: usize = size_of::<OnceLock<Entry>>() + 4 * size_of::<AtomicU64>() + 16;
-const SEGMENT_BITS: u32 = 12;
-const SEGMENT_LEN: usize = 1 << SEGMENT_BITS;
-const SLOTS_MIN: usize = 1 << 10;
 /// Keys whose waits for memory overlap in [`SeriesResolver::find_many`].
 const LOOKUPS_AT_ONCE: usize = 32;
+/// Shapes that a request remembers before it asks the generation again.
+const REQUEST_SHAPES_MAX: usize = 64;
 /// No key; numbers in links and slots are one higher than the entry's.
 const NONE: u32 = 0;
 
@@ -98,6 +97,7 @@ impl KeyCache {
             shapes: Vec::new(),
             last: NONE,
             resolved: 0,
+            remembered: 0,
             missed: 0,
         }
     }
@@ -133,7 +133,9 @@ pub struct KeyResolver<'a, R> {
     shapes: Vec<RequestShape>,
     /// The current key's number, one higher.
     last: u32,
+    /// For telemetry: keys used, those of them that were new, and all that were new.
     resolved: u64,
+    remembered: u64,
     missed: u64,
 }
 
@@ -214,14 +216,14 @@ impl<R: SeriesRegistry> SeriesResolver for KeyResolver<'_, R> {
         for keys in keys.chunks(LOOKUPS_AT_ONCE) {
             // Each pass makes loads that do not depend on each other, so that the processor waits
             // for them together: first slots, then entries, then keys.
-            let table = self.current.table.load();
+            let slots = self.current.slots.load();
             let mut hashes = [0; LOOKUPS_AT_ONCE];
             for ((shape, key), hash) in keys.iter().zip(&mut hashes) {
                 *hash = self.cache.hash(shape.0, key);
             }
             let mut numbers = [NONE; LOOKUPS_AT_ONCE];
             for (hash, number) in hashes[..keys.len()].iter().zip(&mut numbers) {
-                *number = table.first(*hash);
+                *number = slots.first(*hash);
             }
             let mut entries = [None; LOOKUPS_AT_ONCE];
             for (number, entry) in numbers[..keys.len()].iter().zip(&mut entries) {
@@ -231,7 +233,7 @@ impl<R: SeriesRegistry> SeriesResolver for KeyResolver<'_, R> {
             for (((_, key), entry), likely) in keys.iter().zip(entries).zip(&mut likely) {
                 *likely = entry.is_some_and(|entry| entry.key.last() == key.last());
             }
-            drop(table);
+            drop(slots);
             for (index, (shape, key)) in keys.iter().enumerate() {
                 let is = |entry: &Entry| likely[index] && entry.is(shape.0, key);
                 let known = match entries[index] {
@@ -283,255 +285,18 @@ impl<R: SeriesRegistry> SeriesResolver for KeyResolver<'_, R> {
         let hash = self.cache.hash(shape.0, key);
         let interned = &self.request_shape(shape).interned;
         let series = SeriesOfKey::from(&series[start..]);
-        Ok(self.current.insert(hash, key, interned, series).map(KeyRef))
+        let known = self.current.insert(hash, key, interned, series).map(KeyRef);
+        self.remembered += u64::from(known.is_some());
+        Ok(known)
     }
 }
 
 impl<R> Drop for KeyResolver<'_, R> {
     fn drop(&mut self) {
-        self.cache.telemetry.key_cache_hits.add(self.resolved.saturating_sub(self.missed));
+        self.cache.telemetry.key_cache_hits.add(self.resolved.saturating_sub(self.remembered));
         self.cache.telemetry.key_cache_misses.add(self.missed);
     }
 }
 
-/// Shapes that a request remembers before it asks the generation again.
-const REQUEST_SHAPES_MAX: usize = 64;
-
-/// A known raw key.
-struct Entry {
-    key: Box<[u8]>,
-    series: SeriesOfKey,
-    shape: Arc<InternedShape>,
-    /// The key that followed last time, one higher; a guess, so order of memory does not matter.
-    next: AtomicU32,
-}
-
-impl Entry {
-    fn is(&self, shape: u32, key: &[u8]) -> bool {
-        *self.key == *key && self.shape.id == shape
-    }
-
-    #[inline]
-    fn known(&self, key: KeyRef) -> Known<'_> {
-        Known {
-            key,
-            key_len: self.key.len(),
-            shape_id: ShapeId(self.shape.id),
-            shape: &self.shape.shape,
-            series: self.series.as_slice(),
-        }
-    }
-}
-
-/// Most keys have one series, and it needs no allocation of its own.
-#[derive(Clone)]
-enum SeriesOfKey {
-    One(SeriesRef),
-    Many(Box<[SeriesRef]>),
-}
-
-impl SeriesOfKey {
-    #[inline]
-    fn as_slice(&self) -> &[SeriesRef] {
-        match self {
-            SeriesOfKey::One(series) => std::slice::from_ref(series),
-            SeriesOfKey::Many(series) => series,
-        }
-    }
-}
-
-impl From<&[SeriesRef]> for SeriesOfKey {
-    fn from(series: &[SeriesRef]) -> Self {
-        match series {
-            [one] => SeriesOfKey::One(*one),
-            many => SeriesOfKey::Many(Box::from(many)),
-        }
-    }
-}
-
-struct InternedShape {
-    id: u32,
-    key: Box<[u8]>,
-    shape: Shape,
-}
-
-/// Keys that came up since the generation began.
-struct Generation {
-    entries: Segments<Entry>,
-    table: ArcSwap<Table>,
-    /// Held while something is added.
-    writer: Mutex<Writer>,
-    bytes: AtomicUsize,
-    bytes_max: usize,
-}
-
-#[derive(Default)]
-struct Writer {
-    entries: u32,
-    shapes: HashMap<Box<[u8]>, Arc<InternedShape>>,
-}
-
-impl Generation {
-    fn new(bytes_max: usize) -> Self {
-        Self {
-            entries: Segments::new(bytes_max / ENTRY_BYTES + 1),
-            table: ArcSwap::from_pointee(Table::new(SLOTS_MIN)),
-            writer: Mutex::default(),
-            bytes: AtomicUsize::new(0),
-            bytes_max,
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.bytes.load(Ordering::Relaxed) >= self.bytes_max
-    }
-
-    fn find(&self, hash: u32, shape: u32, key: &[u8]) -> Option<u32> {
-        self.table
-            .load()
-            .find(hash, |number| self.entries.get(number).is_some_and(|entry| entry.is(shape, key)))
-    }
-
-    /// Adds an entry, or finds that another worker did; `None` if the generation is full.
-    fn insert(
-        &self,
-        hash: u32,
-        key: &[u8],
-        shape: &Arc<InternedShape>,
-        series: SeriesOfKey,
-    ) -> Option<u32> {
-        let mut writer = self.writer.lock();
-        if let Some(number) = self.find(hash, shape.id, key) {
-            return Some(number);
-        }
-        if self.is_full() {
-            return None;
-        }
-        let number = writer.entries;
-        let bytes = ENTRY_BYTES + key.len() + size_of_val(series.as_slice());
-        let entry = Entry {
-            key: Box::from(key),
-            series,
-            shape: Arc::clone(shape),
-            next: AtomicU32::new(NONE),
-        };
-        self.entries.set(number, entry)?;
-        writer.entries += 1;
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let mut table = self.table.load_full();
-        if (number as usize + 1) * 2 > table.slots.len() {
-            table = Arc::new(table.grown());
-            self.table.store(Arc::clone(&table));
-        }
-        table.put(hash, number);
-        Some(number)
-    }
-
-    fn intern(&self, shape: &ShapeKey) -> Option<Arc<InternedShape>> {
-        let mut writer = self.writer.lock();
-        if let Some(known) = writer.shapes.get(shape.as_bytes()) {
-            return Some(Arc::clone(known));
-        }
-        if self.is_full() {
-            return None;
-        }
-        let id = u32::try_from(writer.shapes.len()).ok()?;
-        let key: Box<[u8]> = Box::from(shape.as_bytes());
-        // The key stands here twice, and once more as fields.
-        self.bytes.fetch_add(ENTRY_BYTES + 3 * key.len(), Ordering::Relaxed);
-        let interned = Arc::new(InternedShape { id, key: key.clone(), shape: shape.to_shape() });
-        writer.shapes.insert(key, Arc::clone(&interned));
-        Some(interned)
-    }
-
-    fn shape_id(&self, shape: &[u8]) -> Option<u32> {
-        self.writer.lock().shapes.get(shape).map(|interned| interned.id)
-    }
-}
-
-/// An array that grows without moving, read without a lock.
-struct Segments<T>(Box<[OnceLock<Segment<T>>]>);
-
-type Segment<T> = Box<[OnceLock<T>]>;
-
-impl<T> Segments<T> {
-    fn new(len_max: usize) -> Self {
-        Self((0..len_max.div_ceil(SEGMENT_LEN)).map(|_| OnceLock::new()).collect())
-    }
-
-    #[inline]
-    fn get(&self, number: u32) -> Option<&T> {
-        let segment = self.0.get((number >> SEGMENT_BITS) as usize)?.get()?;
-        segment.get(number as usize % SEGMENT_LEN)?.get()
-    }
-
-    /// Fills a place for the first time; `None` if there is no such place.
-    fn set(&self, number: u32, value: T) -> Option<()> {
-        let segment = self.0.get((number >> SEGMENT_BITS) as usize)?;
-        let segment = segment.get_or_init(|| (0..SEGMENT_LEN).map(|_| OnceLock::new()).collect());
-        segment.get(number as usize % SEGMENT_LEN)?.set(value).ok()
-    }
-}
-
-/// Open addressing with linear probing; a slot holds the hash and the entry's number, one higher.
-/// Nothing is ever removed, and at most half of the slots are taken.
-struct Table {
-    slots: Box<[AtomicU64]>,
-}
-
-impl Table {
-    fn new(slots: usize) -> Self {
-        Self { slots: (0..slots).map(|_| AtomicU64::new(0)).collect() }
-    }
-
-    #[inline]
-    fn slots_from(&self, hash: u32) -> impl Iterator<Item = &AtomicU64> {
-        let start = hash as usize & (self.slots.len() - 1);
-        self.slots[start..].iter().chain(&self.slots[..start])
-    }
-
-    /// The first number under `hash`, one higher.
-    #[inline]
-    fn first(&self, hash: u32) -> u32 {
-        self.find(hash, |_| true).map_or(NONE, |number| number + 1)
-    }
-
-    #[inline]
-    fn find(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
-        for slot in self.slots_from(hash) {
-            // Pairs with `put`: who sees the number sees the entry.
-            let (slot_hash, number) = unpack(slot.load(Ordering::Acquire));
-            let number = number.checked_sub(1)?;
-            if slot_hash == hash && is(number) {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn put(&self, hash: u32, number: u32) {
-        let free = self
-            .slots_from(hash)
-            .find(|slot| slot.load(Ordering::Relaxed) == 0)
-            .expect("half of the slots are free");
-        free.store(u64::from(hash) << 32 | u64::from(number + 1), Ordering::Release);
-    }
-
-    fn grown(&self) -> Self {
-        let grown = Self::new(self.slots.len() * 2);
-        for slot in &self.slots {
-            let (hash, number) = unpack(slot.load(Ordering::Relaxed));
-            if let Some(number) = number.checked_sub(1) {
-                grown.put(hash, number);
-            }
-        }
-        grown
-    }
-}
-
-/// Hash and number of a slot.
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "takes a word apart into its halves")]
-fn unpack(slot: u64) -> (u32, u32) {
-    ((slot >> 32) as u32, slot as u32)
-}
+#[cfg(test)]
+mod tests;
