@@ -90,10 +90,10 @@ mod tests {
                 slots = slots.grown();
             }
             // All in one chain, and every hash twice.
-            slots.put(number / 2 << 20, number);
+            slots.put((number / 2) << 20, number);
         }
         for number in 0..2000 {
-            let hash = number / 2 << 20;
+            let hash = (number / 2) << 20;
             assert_eq!(slots.find(hash, |candidate| candidate == number), Some(number));
             assert_eq!(slots.find(hash, |_| false), None);
         }
