@@ -499,10 +499,14 @@ impl Committer {
     }
 
     /// Ends: writes what waits and a last mark, unless everything is to stay as it is.
-    fn stop(&mut self, how: Stop) -> Next {
+    pub(super) fn stop(&mut self, how: Stop) -> Next {
         if how == Stop::Close && self.commit() == Next::GoOn && self.resume.is_none() {
             let closed = self.writer.sync().and_then(|()| {
-                self.writer.write_mark(Mark::Closed)?;
+                // Room is kept for one mark, so one is all that may follow a group.
+                if !self.marked {
+                    self.writer.write_mark(Mark::Closed)?;
+                    self.marked = true;
+                }
                 self.writer.sync()
             });
             match closed {

@@ -200,13 +200,14 @@ fn is_cut_header(
     if len < records {
         return Ok(false);
     }
-    let mut scan = SegmentScan::new(Arc::clone(file), Seed::new(database, number));
+    let mut scan = SegmentScan::new(Arc::clone(file), len, Seed::new(database, number));
     Ok(scan.rest(records)?.all_zero)
 }
 
 /// A segment without a header must not hold anything else either.
 fn check_blank(blank: &BlankSegment, database: Uuid) -> Result<(), StorageError> {
-    let mut scan = SegmentScan::new(Arc::clone(&blank.file), Seed::new(database, blank.number));
+    let mut scan =
+        SegmentScan::new(Arc::clone(&blank.file), blank.len, Seed::new(database, blank.number));
     if scan.rest(0)?.all_zero {
         return Ok(());
     }
@@ -431,7 +432,7 @@ impl Reader {
 
     fn scan(&self, segment: &UsedSegment) -> SegmentScan {
         let seed = Seed::new(self.database, segment.header.number);
-        SegmentScan::new(Arc::clone(&segment.file), seed)
+        SegmentScan::new(Arc::clone(&segment.file), segment.len, seed)
     }
 
     /// Decodes a record and queues it, if the sink is to have it.

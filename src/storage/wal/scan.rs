@@ -20,6 +20,7 @@ const LSN_AHEAD_MAX: u64 = u32::MAX as u64;
 #[derive(Debug)]
 pub(super) struct SegmentScan {
     file: Arc<dyn VfsFile>,
+    len: u64,
     seed: Seed,
     window: Vec<u8>,
     /// File offset of the window's first byte.
@@ -45,8 +46,9 @@ pub(super) struct Rest {
 }
 
 impl SegmentScan {
-    pub(super) fn new(file: Arc<dyn VfsFile>, seed: Seed) -> Self {
-        Self { file, seed, window: Vec::new(), window_offset: RECORDS_OFFSET, at: 0 }
+    /// At the first record of a segment file of `len` bytes.
+    pub(super) fn new(file: Arc<dyn VfsFile>, len: u64, seed: Seed) -> Self {
+        Self { file, len, seed, window: Vec::new(), window_offset: RECORDS_OFFSET, at: 0 }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -134,7 +136,9 @@ impl SegmentScan {
         self.window_offset += self.at as u64;
         self.at = 0;
         let have = self.window.len();
-        self.window.resize(len.max(WINDOW_LEN), 0);
+        let unread = self.len.saturating_sub(self.window_offset + have as u64);
+        let unread = usize::try_from(unread).unwrap_or(usize::MAX);
+        self.window.resize(have + unread.min(len.max(WINDOW_LEN) - have), 0);
         let read = self.file.read_at(self.window_offset + have as u64, &mut self.window[have..])?;
         self.window.truncate(have + read);
         Ok(())

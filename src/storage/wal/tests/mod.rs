@@ -1,5 +1,7 @@
 //! The log as its users see it.
 
+mod sim;
+
 use std::time::Duration;
 
 use crate::clock::SystemClock;
