@@ -10,6 +10,7 @@ mod cli;
 mod columnar;
 mod differential;
 mod engine;
+mod http;
 mod kill;
 mod layering;
 mod promqltest;
