@@ -52,7 +52,9 @@ const MAPS: &[&str] = &[
     "scalar_vector",
 ];
 
-const AGGREGATIONS: &[&str] = &["sum", "avg", "min", "max", "count", "group", "stddev", "stdvar"];
+const AGGREGATIONS: &[&str] = &["sum", "avg", "min", "max", "count", "group"];
+/// Of selectors only: 3.x gives NaN for values that are not finite.
+const SPREADS: &[&str] = &["stddev", "stdvar"];
 
 /// Of real times only: what Go makes of a NaN as a time is nobody's business.
 const TIME_PARTS: &[&str] = &[
@@ -76,9 +78,15 @@ fn pick<'a>(random: &mut Random, list: &[&'a str]) -> &'a str {
     list[random.below(list.len() as u64) as usize]
 }
 
-/// An instant vector.
+/// An instant vector. Never a subquery inside of another: the steps of the inner one would lie on
+/// the borders of the outer one's windows, which 2.x counts in and 3.x does not.
 pub(crate) fn expression(random: &mut Random, names: &[String]) -> String {
-    vector(random, names, 0)
+    loop {
+        let expression = vector(random, names, 0);
+        if expression.matches("s:").count() < 2 {
+            return expression;
+        }
+    }
 }
 
 fn vector(random: &mut Random, names: &[String], depth: u32) -> String {
@@ -144,6 +152,7 @@ fn aggregation(random: &mut Random, names: &[String], depth: u32) -> String {
         1 => format!("bottomk{grouping} ({}, {inner})", 1 + random.below(4)),
         2 => format!("quantile{grouping} (0.{}, {inner})", random.below(100)),
         3 => format!("count_values{grouping} (\"val\", round({inner}))"),
+        4 => format!("{}{grouping} ({})", pick(random, SPREADS), selector(random, names)),
         _ => format!("{}{grouping} ({inner})", pick(random, AGGREGATIONS)),
     }
 }
@@ -182,7 +191,8 @@ fn of_two(random: &mut Random, names: &[String], depth: u32) -> String {
     let matching = pick(random, &["", "", " on (job, instance)", " ignoring (mode)"]);
     let operator = match random.below(3) {
         0 => pick(random, &["and", "or", "unless"]),
-        1 => pick(random, COMPARISONS),
+        // With `on`, 3.x refuses several matches even where the comparison does not hold.
+        1 if matching.is_empty() => pick(random, COMPARISONS),
         _ => pick(random, ARITHMETIC),
     };
     match random.below(4) {

@@ -170,9 +170,9 @@ pub(crate) fn fold(function: RangeFunction, input: &Input<'_>, out: &mut [f64]) 
     match function {
         RangeFunction::Sum => each(input, |step, sum: Sum| out[step] = sum.total()),
         RangeFunction::Avg => each(input, |step, mean: Mean| out[step] = mean.value()),
-        RangeFunction::Stdvar => each(input, |step, all: Moments| out[step] = all.variance()),
+        RangeFunction::Stdvar => in_order(input, |step, all: Moments| out[step] = all.variance()),
         RangeFunction::Stddev => {
-            each(input, |step, all: Moments| out[step] = all.variance().sqrt());
+            in_order(input, |step, all: Moments| out[step] = all.variance().sqrt());
         }
         RangeFunction::Min => any_order(input, |step, min: Min| out[step] = min.0),
         RangeFunction::Max => any_order(input, |step, max: Max| out[step] = max.0),
@@ -201,6 +201,12 @@ pub(crate) fn sum_count_moments(
             out[part * steps + step] = value;
         }
     });
+}
+
+/// Folds that go sample by sample in every window: merged halves of a variance lose digits where
+/// the mean is large and the spread small (timestamps, say), more than an answer may.
+fn in_order<F: Fold>(input: &Input<'_>, put: impl FnMut(usize, F)) {
+    fold_each(input.window, input.grid, input.timestamps, input.values, put);
 }
 
 /// Folds whose last digits depend on the order of the additions, and which overflow.
