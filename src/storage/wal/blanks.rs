@@ -27,7 +27,7 @@ pub(super) struct Blanks {
 }
 
 /// The first segment is so many times shorter than the longest one.
-const FIRST_SHARE: u64 = 128;
+const FIRST_SHARE: u64 = 1024;
 /// No segment is shorter than this, unless the longest one is.
 const SEGMENT_BYTES_MIN: u64 = 16 << 10;
 
