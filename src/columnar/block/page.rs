@@ -1,5 +1,6 @@
 //! Pages between memory and file: compressed if that pays, checksummed, listed in the table.
 
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -159,11 +160,28 @@ impl PageSource {
             return Ok(stored);
         }
         let raw_len = page.raw_len as usize;
-        let raw = zstd::bulk::decompress(&stored, raw_len)
+        let raw = decompress(&stored, raw_len)
             .map_err(|error| ColumnarError::corrupt(page.offset, error.to_string()))?;
         if raw.len() != raw_len {
             return Err(ColumnarError::corrupt(page.offset, "page of another length"));
         }
         Ok(raw.into())
     }
+}
+
+thread_local! {
+    /// Making a context costs as much as unpacking a small page with it.
+    static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
+        const { RefCell::new(None) };
+}
+
+/// Unpacks a page of at most `raw_len` bytes.
+fn decompress(stored: &[u8], raw_len: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let context = match kept {
+            Some(context) => context,
+            none => none.insert(zstd::bulk::Decompressor::new()?),
+        };
+        context.decompress(stored, raw_len)
+    })
 }
