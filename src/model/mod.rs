@@ -5,11 +5,13 @@
 pub mod labels;
 pub mod matcher;
 pub mod metadata;
+pub mod resolution;
 pub mod sample;
 pub mod time;
 
 pub use labels::{Labels, LabelsBuilder, LabelsError, METADATA_LABELS, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metadata::{Metadata, MetricType};
+pub use resolution::{Resolution, UnknownResolution};
 pub use sample::{STALE_NAN_BITS, SampleBatch, Samples, SeriesRef, is_stale, stale_nan};
-pub use time::{TimeRange, Timestamp};
+pub use time::{Span, TimeRange, Timestamp};

@@ -1,4 +1,4 @@
-//! Timestamps and closed time ranges, in milliseconds since the Unix epoch.
+//! Timestamps, closed time ranges and left-open spans, in milliseconds since the Unix epoch.
 
 /// Milliseconds since the Unix epoch; negative before 1970.
 pub type Timestamp = i64;
@@ -59,6 +59,41 @@ impl TimeRange {
     }
 }
 
+/// A half-open stretch `(start, end]`, in milliseconds: the shape of rollup buckets and of
+/// PromQL's windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// Does not belong to the stretch.
+    pub start: Timestamp,
+    /// Belongs to the stretch.
+    pub end: Timestamp,
+}
+
+impl Span {
+    pub fn is_empty(self) -> bool {
+        self.end <= self.start
+    }
+
+    pub fn contains(self, at: Timestamp) -> bool {
+        self.start < at && at <= self.end
+    }
+
+    pub fn contains_span(self, other: Self) -> bool {
+        self.start <= other.start && other.end <= self.end
+    }
+
+    /// What both hold; `None` if nothing.
+    pub fn intersect(self, other: Self) -> Option<Self> {
+        let both = Self { start: self.start.max(other.start), end: self.end.min(other.end) };
+        (!both.is_empty()).then_some(both)
+    }
+
+    /// The timestamps of the stretch as a closed range; `None` if it is empty.
+    pub fn range(self) -> Option<TimeRange> {
+        TimeRange::new(self.start.saturating_add(1), self.end)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +103,16 @@ mod tests {
         assert_eq!(TimeRange::new(2, 1), None);
         let range = TimeRange::new(1, 1).unwrap();
         assert!(range.contains(1) && !range.contains(0) && !range.contains(2));
+    }
+
+    #[test]
+    fn a_span_leaves_its_start_out() {
+        let span = Span { start: 0, end: 10 };
+        assert!(!span.contains(0) && span.contains(1) && span.contains(10));
+        assert_eq!(span.range(), TimeRange::new(1, 10));
+        assert_eq!(span.intersect(Span { start: 10, end: 20 }), None);
+        assert_eq!(span.intersect(Span { start: 5, end: 20 }), Some(Span { start: 5, end: 10 }));
+        assert_eq!(Span { start: 3, end: 3 }.range(), None);
     }
 
     #[test]
