@@ -97,7 +97,9 @@ async fn answers_are_printed_in_every_format() {
     let data: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(data["result"][0]["value"][1], "-1", "{data}");
     let (out, _) = expect(url, &["query", "m", at, "--explain"], b"", DONE);
-    assert!(!out.trim().is_empty() && !out.contains("2023-11-09T"), "{out}");
+    assert!(out.contains("SeriesScanExec: m") && !out.contains("metrics="), "{out}");
+    let (out, _) = expect(url, &["query", "m", at, "--explain=analyze"], b"", DONE);
+    assert!(out.contains("SeriesScanExec: m") && out.contains("samples="), "{out}");
 
     let range = ["query-range", "m", "--start=2023-11-09T03:20:00Z", "--end=1699500060"];
     let (out, _) = expect(url, &range, b"", DONE);

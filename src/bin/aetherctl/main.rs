@@ -211,7 +211,7 @@ async fn admin(client: &Client, format: Format, what: &str) -> Result<(), Failur
 
 fn print_answer(format: Format, answer: &Value, explained: bool) {
     output::warn(answer);
-    let plan = &answer["data"]["plan"];
+    let plan = &answer["data"]["explain"];
     if let (true, Format::Table, Some(plan)) = (explained, format, plan.as_str()) {
         print!("{plan}");
         return;
