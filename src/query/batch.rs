@@ -108,6 +108,41 @@ impl VectorBuilder {
     }
 }
 
+/// Builds all batches of a node that yields when it has seen all of its input.
+#[derive(Debug)]
+pub struct VectorBatches {
+    schema: SchemaRef,
+    builder: VectorBuilder,
+    full: Vec<RecordBatch>,
+}
+
+impl VectorBatches {
+    /// For rows of so many cells, as `schema` has them.
+    pub fn new(schema: &SchemaRef, cells: usize) -> Self {
+        let builder = VectorBuilder::new(cells, 0);
+        Self { schema: Arc::clone(schema), builder, full: Vec::new() }
+    }
+
+    /// Appends a row whose cells are all absent, to be written before [`VectorBatches::end_row`].
+    pub fn row(&mut self, series: u32) -> &mut [f64] {
+        self.builder.row(series)
+    }
+
+    /// The last row is written. It stays if any of its cells is present.
+    pub fn end_row(&mut self) -> Result<(), QueryError> {
+        self.builder.keep_if_present();
+        if self.builder.is_full() {
+            self.full.push(self.builder.finish(&self.schema)?);
+        }
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> Result<Vec<RecordBatch>, QueryError> {
+        self.full.push(self.builder.finish(&self.schema)?);
+        Ok(self.full)
+    }
+}
+
 /// A vector batch of these rows; `values` holds [`ABSENT`] where there is none.
 pub fn vector_batch(
     schema: &SchemaRef,

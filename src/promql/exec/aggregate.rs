@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 
 use crate::model::is_stale;
 use crate::promql::functions::range::{Mean, Moments, Sum};
-use crate::query::batch::{VectorBuilder, VectorRows, vector_schema};
+use crate::query::batch::{VectorBatches, VectorRows, vector_schema};
 use crate::query::node::{BatchStream, Node, NodeExec, Run, gather, yield_after};
 use crate::query::{ABSENT, QueryError};
 
@@ -330,21 +330,16 @@ impl Aggregate {
         let mut groups: Vec<(u32, usize)> = places.into_iter().collect();
         groups.sort_unstable();
         let cells = if self.mode == Mode::Partial { width } else { self.steps };
-        let mut builder = VectorBuilder::new(cells, 0);
-        let mut batches = Vec::new();
+        let mut batches = VectorBatches::new(&run.schema, cells);
         for (group, place) in groups {
-            let out = builder.row(group);
+            let out = batches.row(group);
             match self.mode {
                 Mode::Partial => out.copy_from_slice(&states[place]),
                 Mode::Single | Mode::Final => self.aggregation.finish(&states[place], out),
             }
-            builder.keep_if_present();
-            if builder.is_full() {
-                batches.push(builder.finish(&run.schema)?);
-            }
+            batches.end_row()?;
         }
-        batches.push(builder.finish(&run.schema)?);
-        Ok(batches)
+        batches.finish()
     }
 }
 

@@ -10,7 +10,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use crate::model::is_stale;
 use crate::promql::exec::matrix::Matrix;
 use crate::query::QueryError;
-use crate::query::batch::{VectorBuilder, vector_schema};
+use crate::query::batch::{VectorBatches, vector_schema};
 use crate::query::node::{BatchStream, Node, NodeExec, Run, yield_after};
 
 /// A function of one histogram at one step: `(group, step, buckets as (upper bound, count))`.
@@ -67,13 +67,12 @@ impl Histogram {
                 Bucket::Malformed => (self.malformed)(*number),
             }
         }
-        let mut builder = VectorBuilder::new(self.steps, 0);
-        let mut batches = Vec::new();
+        let mut batches = VectorBatches::new(&run.schema, self.steps);
         let mut buckets: Vec<(f64, f64)> = Vec::new();
         let functions = u32::try_from(self.functions.len()).unwrap_or(u32::MAX);
         for (group, members) in (0u32..).zip(&members) {
             for (offset, function) in (0u32..).zip(&self.functions) {
-                let out = builder.row(group * functions + offset);
+                let out = batches.row(group * functions + offset);
                 for (step, cell) in out.iter_mut().enumerate() {
                     buckets.clear();
                     for (upper, number) in members {
@@ -86,15 +85,11 @@ impl Histogram {
                         *cell = function(group, step, &mut buckets);
                     }
                 }
-                builder.keep_if_present();
-                if builder.is_full() {
-                    batches.push(builder.finish(&run.schema)?);
-                }
+                batches.end_row()?;
             }
             tokio::task::yield_now().await;
         }
-        batches.push(builder.finish(&run.schema)?);
-        Ok(batches)
+        batches.finish()
     }
 }
 

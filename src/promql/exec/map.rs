@@ -9,7 +9,7 @@ use futures::StreamExt;
 
 use crate::model::is_stale;
 use crate::promql::exec::matrix::Matrix;
-use crate::query::batch::{VectorBuilder, VectorRows, vector_batch};
+use crate::query::batch::{VectorBatches, VectorRows, vector_batch};
 use crate::query::node::{BatchStream, Node, NodeExec, Run, yield_after};
 use crate::query::{ABSENT, QueryError};
 
@@ -205,16 +205,11 @@ impl MergedRows {
 
     /// All rows that have a value, in order of their first mention.
     pub(crate) fn finish(self, run: &Run) -> Result<Vec<arrow::array::RecordBatch>, QueryError> {
-        let mut builder = VectorBuilder::new(self.steps, 0);
-        let mut batches = Vec::new();
+        let mut batches = VectorBatches::new(&run.schema, self.steps);
         for (number, row) in self.numbers.iter().zip(self.values.chunks_exact(self.steps.max(1))) {
-            builder.row(*number).copy_from_slice(row);
-            builder.keep_if_present();
-            if builder.is_full() {
-                batches.push(builder.finish(&run.schema)?);
-            }
+            batches.row(*number).copy_from_slice(row);
+            batches.end_row()?;
         }
-        batches.push(builder.finish(&run.schema)?);
-        Ok(batches)
+        batches.finish()
     }
 }

@@ -71,4 +71,13 @@ impl Matrix {
     pub(crate) fn order(&self) -> &[u32] {
         &self.order
     }
+
+    /// The rows of each group, in order; `groups` has the group of each number.
+    pub(crate) fn members(&self, groups: &[u32], group_count: usize) -> Vec<Vec<u32>> {
+        let mut members = vec![Vec::new(); group_count];
+        for number in &self.order {
+            members[groups[*number as usize] as usize].push(*number);
+        }
+        members
+    }
 }

@@ -14,7 +14,9 @@ use crate::model::is_stale;
 use crate::promql::exec::matrix::Matrix;
 use crate::promql::functions::range::quantile_of;
 use crate::promql::scalar::Scalar;
-use crate::query::batch::{VectorBuilder, VectorRows, for_each_sample_row, vector_schema};
+use crate::query::batch::{
+    VectorBatches, VectorBuilder, VectorRows, for_each_sample_row, vector_schema,
+};
 use crate::query::node::{BatchStream, Node, NodeExec, Run, yield_after};
 use crate::query::{ABSENT, QueryError};
 
@@ -57,10 +59,7 @@ impl Choose {
 
     async fn choose(self: Arc<Self>, run: Run) -> Result<Vec<RecordBatch>, QueryError> {
         let input = Matrix::collect(&run, 0, self.groups.len(), self.steps).await?;
-        let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.group_count];
-        for number in input.order() {
-            members[self.groups[*number as usize] as usize].push(*number);
-        }
+        let members = input.members(&self.groups, self.group_count);
         // Rows that are chosen at any step, in the order in which they will be shown.
         let mut shown: Vec<u32> = Vec::new();
         let mut kept = vec![false; self.groups.len() * self.steps];
@@ -87,23 +86,18 @@ impl Choose {
         if self.steps > 1 {
             shown.extend_from_slice(input.order());
         }
-        let mut builder = VectorBuilder::new(self.steps, 0);
-        let mut batches = Vec::new();
+        let mut batches = VectorBatches::new(&run.schema, self.steps);
         for number in shown {
             let kept = &kept[number as usize * self.steps..][..self.steps];
             let cells = input.row(number).unwrap_or_default();
-            for ((out, cell), kept) in builder.row(number).iter_mut().zip(cells).zip(kept) {
+            for ((out, cell), kept) in batches.row(number).iter_mut().zip(cells).zip(kept) {
                 if *kept {
                     *out = *cell;
                 }
             }
-            builder.keep_if_present();
-            if builder.is_full() {
-                batches.push(builder.finish(&run.schema)?);
-            }
+            batches.end_row()?;
         }
-        batches.push(builder.finish(&run.schema)?);
-        Ok(batches)
+        batches.finish()
     }
 
     /// Reduces a group's values to the chosen ones, best first.
@@ -198,15 +192,11 @@ impl Quantile {
 
     async fn evaluate(self: Arc<Self>, run: Run) -> Result<Vec<RecordBatch>, QueryError> {
         let input = Matrix::collect(&run, 0, self.groups.len(), self.steps).await?;
-        let mut members: Vec<Vec<u32>> = vec![Vec::new(); self.group_count];
-        for number in input.order() {
-            members[self.groups[*number as usize] as usize].push(*number);
-        }
-        let mut builder = VectorBuilder::new(self.steps, 0);
-        let mut batches = Vec::new();
+        let members = input.members(&self.groups, self.group_count);
+        let mut batches = VectorBatches::new(&run.schema, self.steps);
         let mut values = Vec::new();
         for (group, members) in (0u32..).zip(&members) {
-            for (step, cell) in builder.row(group).iter_mut().enumerate() {
+            for (step, cell) in batches.row(group).iter_mut().enumerate() {
                 values.clear();
                 values.extend(members.iter().filter_map(|number| {
                     input.row(*number).map(|row| row[step]).filter(|value| !is_stale(*value))
@@ -215,14 +205,10 @@ impl Quantile {
                     *cell = quantile_of(self.quantile.at(step), &mut values);
                 }
             }
-            builder.keep_if_present();
-            if builder.is_full() {
-                batches.push(builder.finish(&run.schema)?);
-            }
+            batches.end_row()?;
             tokio::task::yield_now().await;
         }
-        batches.push(builder.finish(&run.schema)?);
-        Ok(batches)
+        batches.finish()
     }
 }
 
@@ -283,26 +269,21 @@ impl SampleQuantile {
             })?;
         }
         let steps = self.grid.steps();
-        let mut builder = VectorBuilder::new(steps, 0);
-        let mut batches = Vec::new();
+        let mut batches = VectorBatches::new(&run.schema, steps);
         let mut window = Vec::new();
         for (group, samples) in (0u32..).zip(&mut samples) {
             samples.sort_by_key(|(at, _)| *at);
             let timestamps: Vec<i64> = samples.iter().map(|(at, _)| *at).collect();
-            let out = builder.row(group);
+            let out = batches.row(group);
             self.window.slide(&timestamps, self.grid, |step, low, high| {
                 window.clear();
                 window.extend(samples[low..high].iter().map(|(_, value)| *value));
                 out[step] = quantile_of(self.quantile.at(step), &mut window);
             });
-            builder.keep_if_present();
-            if builder.is_full() {
-                batches.push(builder.finish(&run.schema)?);
-            }
+            batches.end_row()?;
             tokio::task::yield_now().await;
         }
-        batches.push(builder.finish(&run.schema)?);
-        Ok(batches)
+        batches.finish()
     }
 }
 
