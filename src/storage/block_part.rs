@@ -186,11 +186,14 @@ impl BlockMeta {
             bytes: summary.bytes,
             lsn_first: header.lsn_first,
             lsn_last: header.lsn_last,
+            written: Self::written_at(header.window, header.lsn_last),
         })
     }
 
     fn describes(&self, summary: &BlockSummary) -> bool {
-        Self::new(self.id, summary).as_ref() == Some(self)
+        // Only the manifest knows when each stretch of the window was written.
+        let written = self.written.clone();
+        Self::new(self.id, summary).is_some_and(|meta| Self { written, ..meta } == *self)
     }
 }
 

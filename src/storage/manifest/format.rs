@@ -18,11 +18,14 @@
 //! followed by a later sequence is damage, and only a tail without any good frame is torn.
 //!
 //! Items of a kind that this version does not know end the reading with an error: to skip them
-//! could bring back deleted data. Free for what comes: rollup files, tombstones.
+//! could bring back deleted data. Kind 1 is a block without its `written`, as versions before
+//! compaction wrote it; read, no longer written.
 
 use uuid::Uuid;
 
 use crate::model::TimeRange;
+use crate::storage::plan::{WINDOW_MS, window_start};
+use crate::storage::wal::Lsn;
 
 pub(super) const MAGIC: [u8; 8] = *b"AETHMNFT";
 pub(super) const VERSION: u32 = 1;
@@ -38,13 +41,17 @@ pub(super) const FIRST_SEQUENCE: u64 = 1;
 /// Bytes of one edit's payload; a million blocks in one rewrite stay below.
 const PAYLOAD_BYTES_MAX: usize = 128 << 20;
 
-const ADD_BLOCK: u8 = 1;
+const ADD_BLOCK_UNSPLIT: u8 = 1;
 const REMOVE_BLOCK: u8 = 2;
 const QUARANTINE_BLOCK: u8 = 3;
 const FLUSHED: u8 = 4;
 const ADD_SERIES_FILE: u8 = 5;
 const REMOVE_SERIES_FILE: u8 = 6;
 const NEXT_FILE: u8 = 7;
+const ADD_BLOCK: u8 = 8;
+
+/// Most 2 h stretches in one block's window: a day has twelve.
+const WRITTEN_MAX: usize = 12;
 
 /// What the manifest knows of a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +70,27 @@ pub struct BlockMeta {
     /// timestamp of a series, the later one's sample counts.
     pub lsn_first: u64,
     pub lsn_last: u64,
+    /// For each stretch of [`WINDOW_MS`] of the window, the last write that touched it: what was
+    /// made from a stretch at an earlier write no longer tells what is in it.
+    pub written: Vec<Lsn>,
+}
+
+impl BlockMeta {
+    /// [`BlockMeta::written`] of a block of which no more is known than its last write.
+    pub(crate) fn written_at(window: TimeRange, lsn: Lsn) -> Vec<Lsn> {
+        let stretches = window.end().abs_diff(window.start()) / WINDOW_MS.unsigned_abs() + 1;
+        vec![lsn; usize::try_from(stretches).map_or(WRITTEN_MAX, |len| len.min(WRITTEN_MAX))]
+    }
+
+    /// The last write that touched the stretch of [`WINDOW_MS`] that holds `at_ms`; `None` outside
+    /// of the block's window.
+    pub fn written_in(&self, at_ms: i64) -> Option<Lsn> {
+        if !self.window.contains(at_ms) {
+            return None;
+        }
+        let stretch = window_start(at_ms).abs_diff(self.window.start()) / WINDOW_MS.unsigned_abs();
+        self.written.get(usize::try_from(stretch).ok()?).copied()
+    }
 }
 
 /// One change of the manifest. Those of one edit take effect together or not at all.
@@ -266,6 +294,9 @@ fn encode_item(item: &Item, out: &mut Vec<u8>) {
             {
                 body.extend_from_slice(&count.to_le_bytes());
             }
+            for lsn in &block.written {
+                body.extend_from_slice(&lsn.to_le_bytes());
+            }
             ADD_BLOCK
         }
         Item::RemoveBlock { id } => {
@@ -318,6 +349,7 @@ fn decode_item(rest: &mut Reader<'_>) -> Result<Item, String> {
     let mut body = Reader(rest.take(len).ok_or_else(cut_off)?);
     let item = match kind {
         ADD_BLOCK => decode_block(&mut body).map(Item::AddBlock),
+        ADD_BLOCK_UNSPLIT => decode_unsplit_block(&mut body).map(Item::AddBlock),
         REMOVE_BLOCK => body.u64().map(|id| Item::RemoveBlock { id }),
         QUARANTINE_BLOCK => body.u64().map(|id| {
             let reason = String::from_utf8_lossy(std::mem::take(&mut body.0)).into_owned();
@@ -332,8 +364,8 @@ fn decode_item(rest: &mut Reader<'_>) -> Result<Item, String> {
     item.filter(|_| body.0.is_empty()).ok_or_else(|| format!("an item of kind {kind} is malformed"))
 }
 
-fn decode_block(body: &mut Reader<'_>) -> Option<BlockMeta> {
-    Some(BlockMeta {
+fn decode_unsplit_block(body: &mut Reader<'_>) -> Option<BlockMeta> {
+    let mut block = BlockMeta {
         id: body.u64()?,
         level: body.u8()?,
         window: body.range()?,
@@ -343,7 +375,18 @@ fn decode_block(body: &mut Reader<'_>) -> Option<BlockMeta> {
         bytes: body.u64()?,
         lsn_first: body.u64()?,
         lsn_last: body.u64()?,
-    })
+        written: Vec::new(),
+    };
+    block.written = BlockMeta::written_at(block.window, block.lsn_last);
+    Some(block)
+}
+
+fn decode_block(body: &mut Reader<'_>) -> Option<BlockMeta> {
+    let mut block = decode_unsplit_block(body)?;
+    for lsn in &mut block.written {
+        *lsn = body.u64()?;
+    }
+    Some(block)
 }
 
 fn decode_flushed(body: &mut Reader<'_>) -> Option<Item> {
@@ -400,7 +443,14 @@ mod tests {
             bytes: 4096,
             lsn_first: id * 10,
             lsn_last: id * 10 + 9,
+            written: vec![id * 10 + 9],
         }
+    }
+
+    fn compacted_block() -> BlockMeta {
+        let window = TimeRange::new(-3 * WINDOW_MS, -1).unwrap();
+        let time_range = TimeRange::new(-2 * WINDOW_MS, -7).unwrap();
+        BlockMeta { level: 1, window, time_range, written: vec![35, 31, 39], ..block(3) }
     }
 
     fn edits() -> Vec<Vec<Item>> {
@@ -408,7 +458,8 @@ mod tests {
             vec![Item::AddBlock(block(1)), Item::Flushed { lsn: 20, next_series_id: 3 }],
             vec![Item::AddSeriesFile { id: 2 }, Item::NextFile { id: 9 }],
             vec![Item::QuarantineBlock { id: 1, reason: "page 3: bad checksum".into() }],
-            vec![Item::RemoveBlock { id: 1 }, Item::RemoveSeriesFile { id: 2 }],
+            vec![Item::RemoveBlock { id: 1 }, Item::AddBlock(compacted_block())],
+            vec![Item::RemoveSeriesFile { id: 2 }],
         ]
     }
 
@@ -484,6 +535,30 @@ mod tests {
         payload[0] = 200;
         let damage = decode_items(&payload).unwrap_err();
         assert!(damage.reason.contains("unknown kind 200"), "{}", damage.reason);
+    }
+
+    /// Written before blocks had `written`.
+    #[test]
+    fn the_golden_manifest_of_the_first_version_opens() {
+        let bytes = include_bytes!("../../../tests/data/manifest/before-written.manifest");
+        let contents = decode(bytes).unwrap();
+        assert_eq!((contents.uuid, contents.cut), (UUID, None));
+        let wide = BlockMeta { written: vec![39; 3], ..compacted_block() };
+        let expected = vec![
+            vec![Item::AddBlock(block(1)), Item::Flushed { lsn: 20, next_series_id: 3 }],
+            vec![Item::AddBlock(wide), Item::NextFile { id: 9 }],
+        ];
+        assert_eq!(items(contents), expected);
+    }
+
+    #[test]
+    fn writes_are_known_by_stretch() {
+        let block = compacted_block();
+        assert_eq!(block.written_in(-3 * WINDOW_MS), Some(35));
+        assert_eq!(block.written_in(-2 * WINDOW_MS), Some(31));
+        assert_eq!(block.written_in(-1), Some(39));
+        assert_eq!((block.written_in(0), block.written_in(-3 * WINDOW_MS - 1)), (None, None));
+        assert_eq!(BlockMeta::written_at(TimeRange::ALL, 1).len(), WRITTEN_MAX);
     }
 
     #[test]
