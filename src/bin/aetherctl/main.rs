@@ -30,20 +30,37 @@ struct Args {
     #[arg(long, env = "AETHER_URL", default_value = "http://127.0.0.1:9090", global = true)]
     url: String,
 
-    /// How answers are printed.
-    #[arg(long, value_enum, default_value_t = Format::Table, global = true)]
-    format: Format,
+    /// How answers are written; each command says which of them it knows. Default: a table.
+    #[arg(long, value_enum, global = true)]
+    format: Option<Format>,
 
     #[command(subcommand)]
     command: Command,
 }
 
-/// How answers are printed.
+/// How answers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Table,
     Json,
     Csv,
+    /// One JSON object a line.
+    Jsonl,
+    /// Arrow's IPC stream.
+    Arrow,
+    Parquet,
+    /// Text exposition with timestamps.
+    Openmetrics,
+}
+
+impl Format {
+    /// What `--format` says, or a table, for commands that print.
+    fn printed(format: Option<Self>) -> Result<Self, Failure> {
+        match format.unwrap_or(Self::Table) {
+            printed @ (Self::Table | Self::Json | Self::Csv) => Ok(printed),
+            _ => Err(Failure::Usage("--format: this command knows table, json and csv".to_owned())),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -130,10 +147,11 @@ fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<ExitCode, Failure> {
     let client = Client::new(&args.url)?;
+    let format = Format::printed(args.format)?;
     match &args.command {
         Command::Status => {
             let status = client.get("/api/v1/status", &[]).await?;
-            output::print(args.format, &status["data"], || output::flattened(&status["data"]));
+            output::print(format, &status["data"], || output::flattened(&status["data"]));
         }
         Command::Query { query, time, explain } => {
             let time = time::parse(time)?;
@@ -146,7 +164,7 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
                 ("explain", value.to_owned())
             }));
             let answer = client.post("/api/v1/query", &form).await?;
-            print_answer(args.format, &answer, explain.is_some());
+            print_answer(format, &answer, explain.is_some());
         }
         Command::QueryRange { query, start, end, step, no_plot } => {
             let form = [
@@ -156,10 +174,10 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
                 ("step", step.clone()),
             ];
             let answer = client.post("/api/v1/query_range", &form).await?;
-            if args.format == Format::Table && !no_plot {
+            if format == Format::Table && !no_plot {
                 print!("{}", plot::plot(&answer["data"]));
             }
-            print_answer(args.format, &answer, false);
+            print_answer(format, &answer, false);
         }
         Command::Write { files, batch_lines, atomic } => {
             let mut summary = write::Summary::default();
@@ -175,7 +193,7 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
                 selectors.iter().map(|selector| ("match[]", selector.clone())).collect();
             let answer = client.get("/api/v1/series", &matchers).await?;
             output::warn(&answer);
-            output::print(args.format, &answer["data"], || Table {
+            output::print(format, &answer["data"], || Table {
                 header: vec!["series".to_owned()],
                 rows: output::list(&answer["data"])
                     .map(|series| vec![output::metric(series)])
@@ -189,16 +207,16 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
             };
             let answer = client.get(&path, &[]).await?;
             output::warn(&answer);
-            output::print(args.format, &answer["data"], || Table {
+            output::print(format, &answer["data"], || Table {
                 header: vec![name.clone().unwrap_or_else(|| "label".to_owned())],
                 rows: output::list(&answer["data"])
                     .map(|value| vec![output::text(value)])
                     .collect(),
             });
         }
-        Command::Flush => admin(&client, args.format, "flush").await?,
-        Command::Compact => admin(&client, args.format, "compact").await?,
-        Command::Downsample => admin(&client, args.format, "downsample").await?,
+        Command::Flush => admin(&client, format, "flush").await?,
+        Command::Compact => admin(&client, format, "compact").await?,
+        Command::Downsample => admin(&client, format, "downsample").await?,
     }
     Ok(ExitCode::SUCCESS)
 }

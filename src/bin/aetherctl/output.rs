@@ -18,7 +18,7 @@ pub(crate) fn print(format: Format, data: &Value, table: impl FnOnce() -> Table)
     let text = match format {
         Format::Json => format!("{data:#}\n"),
         Format::Csv => csv(&table()),
-        Format::Table => aligned(&table()),
+        _ => aligned(&table()),
     };
     // A reader that has gone away, as `head` does, is no failure.
     let _ = io::stdout().write_all(text.as_bytes());
