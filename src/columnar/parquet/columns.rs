@@ -41,9 +41,15 @@ pub const STALE: &str = "stale";
 pub const RESOLUTION_KEY: &str = "resolution";
 pub const DAY_KEY: &str = "day";
 
+/// Columns of tables of raw samples, so that a label has one column name in every table.
+pub const TIMESTAMP: &str = "timestamp";
+pub const VALUE: &str = "value";
+
 /// Names that no label may take.
-const RESERVED: [&str; 17] = [
+const RESERVED: [&str; 19] = [
     METRIC,
+    TIMESTAMP,
+    VALUE,
     BUCKET_START,
     BUCKET_END,
     COUNT,

@@ -2,11 +2,16 @@
 //!
 //! One row per (series, bucket), sorted by (metric, labels, bucket). Labels are plain dictionary
 //! columns, numbers plain doubles and integers, times milliseconds in UTC; `columns` decides the
-//! names, `writer` the encodings, `reader` turns batches back into series.
+//! names, `labels` and `rows` build the batches, `writer` decides the encodings, `reader` turns
+//! batches back into series.
 
 pub mod columns;
+pub mod labels;
 pub mod reader;
+pub mod rows;
 pub mod writer;
 
 pub use columns::LabelColumns;
+pub use labels::LabelRuns;
+pub use rows::RollupRows;
 pub use writer::{RollupFileSummary, RollupFileWriter, RollupWriterOptions};

@@ -4,16 +4,8 @@
 //! constant counts as dictionary and run length, times plain under zstd, which finds the columns
 //! that scraped series share, values plain under zstd.
 
-use std::collections::HashMap;
 use std::io::Write;
-use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, DictionaryArray, Float64Array, Int32Array, Int64Array, RecordBatch,
-    StringArray, TimestampMillisecondArray, new_null_array,
-};
-use arrow::buffer::NullBuffer;
-use arrow::datatypes::{Int32Type, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
@@ -25,7 +17,8 @@ use crate::columnar::parquet::columns::{
     BUCKET_END, BUCKET_START, CHANGES, COUNT, FIRST, FIRST_TS, LAST, LAST_TS, LabelColumns, MAX,
     METRIC, MIN, RESET_SUM, RESETS, ROLLUP_SCHEMA_VERSION, STALE, SUM,
 };
-use crate::model::{Labels, METRIC_NAME};
+use crate::columnar::parquet::rows::RollupRows;
+use crate::model::Labels;
 
 /// Options of a rollup file; the defaults are what the server uses.
 #[derive(Debug, Clone)]
@@ -56,12 +49,8 @@ pub struct RollupFileSummary {
 /// Writes the rows of series in ascending order of labels.
 pub struct RollupFileWriter<W: Write + Send> {
     writer: ArrowWriter<W>,
-    schema: SchemaRef,
-    resolution_ms: i64,
     row_group_rows: usize,
-    metric: TextRuns,
-    labels: Vec<(String, TextRuns)>,
-    rows: RollupColumns,
+    rows: RollupRows,
     summary: RollupFileSummary,
 }
 
@@ -72,19 +61,12 @@ impl<W: Write + Send> RollupFileWriter<W> {
         resolution_ms: i64,
         options: &RollupWriterOptions,
     ) -> parquet::errors::Result<Self> {
-        let schema = columns.schema();
+        let rows = RollupRows::new(columns, resolution_ms);
         let properties = properties(columns, resolution_ms, options)?;
         Ok(Self {
-            writer: ArrowWriter::try_new(sink, Arc::clone(&schema), Some(properties))?,
-            schema,
-            resolution_ms,
+            writer: ArrowWriter::try_new(sink, rows.schema(), Some(properties))?,
             row_group_rows: options.row_group_rows,
-            metric: TextRuns::default(),
-            labels: columns
-                .iter()
-                .map(|(label, _)| (label.to_owned(), TextRuns::default()))
-                .collect(),
-            rows: RollupColumns::default(),
+            rows,
             summary: RollupFileSummary::default(),
         })
     }
@@ -106,21 +88,7 @@ impl<W: Write + Send> RollupFileWriter<W> {
         summary.first_bucket = Some(summary.first_bucket.map_or(first, |known| known.min(first)));
         summary.last_bucket = Some(summary.last_bucket.map_or(last, |known| known.max(last)));
 
-        self.metric.extend(metric, rows.len());
-        let mut known = self.labels.iter_mut();
-        for (name, value) in labels.iter().filter(|(name, _)| *name != METRIC_NAME) {
-            // Both sides ascend by name, so one walk finds them all.
-            for (column, runs) in known.by_ref() {
-                if column == name {
-                    runs.extend(value, rows.len());
-                    break;
-                }
-                assert!(column.as_str() < name, "label {name:?} has no column in this file");
-                runs.skip(rows.len());
-            }
-        }
-        known.for_each(|(_, runs)| runs.skip(rows.len()));
-        self.rows.extend(rows);
+        self.rows.push(labels, rows);
         if self.rows.len() >= self.row_group_rows { self.write_row_group() } else { Ok(()) }
     }
 
@@ -134,102 +102,8 @@ impl<W: Write + Send> RollupFileWriter<W> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let rows = std::mem::take(&mut self.rows);
-        let has_samples = NullBuffer::from_iter(rows.count.iter().map(|count| *count > 0));
-        let has_samples = (has_samples.null_count() > 0).then_some(has_samples);
-        let starts: Vec<i64> = rows.bucket_end.iter().map(|end| end - self.resolution_ms).collect();
-        let count = |column: Vec<u64>| -> ArrayRef {
-            let column = column.into_iter().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-            Arc::new(Int64Array::from_iter_values(column))
-        };
-        let value = |column: Vec<f64>| -> ArrayRef {
-            Arc::new(Float64Array::new(column.into(), has_samples.clone()))
-        };
-        let time = |column: Vec<i64>, nulls: Option<NullBuffer>| -> ArrayRef {
-            Arc::new(TimestampMillisecondArray::new(column.into(), nulls).with_timezone("UTC"))
-        };
-        let row_count = rows.len();
-        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.schema.fields().len());
-        arrays.push(self.metric.take(row_count)?);
-        for (_, runs) in &mut self.labels {
-            arrays.push(runs.take(row_count)?);
-        }
-        arrays.push(time(starts, None));
-        arrays.push(time(rows.bucket_end, None));
-        arrays.push(count(rows.count));
-        for column in [rows.sum, rows.min, rows.max, rows.first, rows.last] {
-            arrays.push(value(column));
-        }
-        arrays.push(time(rows.first_ts, has_samples.clone()));
-        arrays.push(time(rows.last_ts, has_samples.clone()));
-        arrays.push(Arc::new(Float64Array::from(rows.reset_sum)));
-        arrays.push(count(rows.resets));
-        arrays.push(count(rows.changes));
-        let stale = TimestampMillisecondArray::from_iter(rows.stale_ts).with_timezone("UTC");
-        arrays.push(Arc::new(stale));
-        self.writer.write(&RecordBatch::try_new(Arc::clone(&self.schema), arrays)?)?;
+        self.writer.write(&self.rows.take()?)?;
         self.writer.flush()
-    }
-}
-
-/// One text column of the row group in hand, as runs: a series has one value for all its rows.
-#[derive(Debug, Default)]
-struct TextRuns {
-    /// Distinct values of the row group.
-    keys: HashMap<String, i32>,
-    values: Vec<String>,
-    /// Key (−1 is null) and number of rows.
-    runs: Vec<(i32, usize)>,
-}
-
-impl TextRuns {
-    fn extend(&mut self, value: &str, rows: usize) {
-        let key = match self.keys.get(value) {
-            Some(key) => *key,
-            None => {
-                let key = i32::try_from(self.values.len()).expect("fewer values than rows");
-                self.keys.insert(value.to_owned(), key);
-                self.values.push(value.to_owned());
-                key
-            }
-        };
-        self.push_run(key, rows);
-    }
-
-    fn skip(&mut self, rows: usize) {
-        self.push_run(-1, rows);
-    }
-
-    fn push_run(&mut self, key: i32, rows: usize) {
-        match self.runs.last_mut() {
-            Some((last, count)) if *last == key => *count += rows,
-            _ => self.runs.push((key, rows)),
-        }
-    }
-
-    /// The column as an array; starts the next row group.
-    fn take(&mut self, rows: usize) -> Result<ArrayRef, arrow::error::ArrowError> {
-        let runs = std::mem::take(self);
-        let values = StringArray::from(runs.values);
-        if values.is_empty() {
-            let text = arrow::datatypes::DataType::Dictionary(
-                Box::new(arrow::datatypes::DataType::Int32),
-                Box::new(arrow::datatypes::DataType::Utf8),
-            );
-            return Ok(new_null_array(&text, rows));
-        }
-        let mut keys = Vec::with_capacity(rows);
-        for &(key, count) in &runs.runs {
-            keys.resize(keys.len() + count, key.max(0));
-        }
-        let all_present = runs.runs.iter().all(|(key, _)| *key >= 0);
-        let nulls = (!all_present).then(|| {
-            let mut present = arrow::array::BooleanBufferBuilder::new(rows);
-            runs.runs.iter().for_each(|(key, count)| present.append_n(*count, *key >= 0));
-            NullBuffer::new(present.finish())
-        });
-        let keys = Int32Array::new(keys.into(), nulls);
-        Ok(Arc::new(DictionaryArray::<Int32Type>::try_new(keys, Arc::new(values))?))
     }
 }
 
@@ -276,7 +150,7 @@ mod tests {
     use super::*;
     use crate::columnar::aggregate::roll_up_samples;
     use crate::columnar::parquet::reader::{append_rows, series_runs};
-    use crate::model::{Samples, stale_nan};
+    use crate::model::{METRIC_NAME, Samples, stale_nan};
 
     fn series(pairs: &[(&str, &str)]) -> Labels {
         Labels::from_pairs(pairs.iter().copied()).unwrap()
