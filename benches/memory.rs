@@ -18,7 +18,7 @@ impl Memory {
     }
 
     pub(crate) fn snapshot(self: &Arc<Self>) -> Snapshot {
-        Snapshot::new(vec![Arc::clone(self) as Arc<dyn Part>], Vec::new())
+        Snapshot::new(vec![Arc::clone(self) as Arc<dyn Part>], Vec::new(), Vec::new())
     }
 
     pub(crate) fn series(&self) -> &[(Labels, Samples)] {

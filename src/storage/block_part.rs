@@ -22,6 +22,8 @@ use crate::storage::handles::Handles;
 use crate::storage::manifest::BlockMeta;
 use crate::storage::part::{Part, PartSeries, ReadStats, SeriesReader};
 use crate::storage::status::BlockStatus;
+use crate::storage::tombstone::Tombstone;
+use crate::storage::wal::Lsn;
 
 /// One block of the manifest.
 #[derive(Debug)]
@@ -187,13 +189,14 @@ impl BlockMeta {
             lsn_first: header.lsn_first,
             lsn_last: header.lsn_last,
             written: Self::written_at(header.window, header.lsn_last),
+            cleaned: 0,
         })
     }
 
     fn describes(&self, summary: &BlockSummary) -> bool {
-        // Only the manifest knows when each stretch of the window was written.
-        let written = self.written.clone();
-        Self::new(self.id, summary).is_some_and(|meta| Self { written, ..meta } == *self)
+        // Only the manifest knows when each stretch of the window was written, and without what.
+        let (written, cleaned) = (self.written.clone(), self.cleaned);
+        Self::new(self.id, summary).is_some_and(|meta| Self { written, cleaned, ..meta } == *self)
     }
 }
 
@@ -205,6 +208,14 @@ impl Part for BlockPart {
 
     fn time_range(&self) -> Option<TimeRange> {
         Some(self.meta.time_range)
+    }
+
+    fn lsn_last(&self) -> Lsn {
+        self.meta.lsn_last
+    }
+
+    fn is_touched_by(&self, tombstone: &Tombstone) -> bool {
+        self.meta.is_touched_by(tombstone)
     }
 
     fn select(

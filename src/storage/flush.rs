@@ -118,7 +118,8 @@ fn write_files(
             lsn_first: generation.lsn_first,
             lsn_last: frozen.lsn_last,
         };
-        let source = Snapshot::new(vec![generation.memtable.snapshot_of(window)], Vec::new());
+        let part = generation.memtable.snapshot_of(window);
+        let source = Snapshot::new(vec![part], Vec::new(), Vec::new());
         let (vfs, layout) = (store.vfs.as_ref(), &store.layout);
         let options = BlockOptions::FRESH;
         blocks.extend(write_block(vfs, layout, store.new_file_id(), header, &source, options)?);

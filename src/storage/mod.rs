@@ -22,6 +22,7 @@ mod state;
 pub mod status;
 mod store;
 mod sweep;
+pub mod tombstone;
 pub mod vfs;
 pub mod wal;
 
@@ -35,3 +36,4 @@ pub use status::{
     BlockStatus, EngineStatus, FlushReport, HeadStatus, QuarantinedBlock, RecoveryReport,
     ReplayProgress, WalStatus,
 };
+pub use tombstone::Tombstone;

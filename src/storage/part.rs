@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use crate::model::{Labels, Matcher, Samples, TimeRange};
 use crate::storage::error::StorageError;
+use crate::storage::tombstone::Tombstone;
+use crate::storage::wal::Lsn;
 
 /// A series as one part knows it.
 #[derive(Debug, Clone)]
@@ -38,6 +40,17 @@ pub trait Part: Send + Sync + Debug {
 
     /// Where its samples lie; `None` if it has none.
     fn time_range(&self) -> Option<TimeRange>;
+
+    /// The last write in it. A part that is not in a block yet has later writes than any block.
+    fn lsn_last(&self) -> Lsn {
+        Lsn::MAX
+    }
+
+    /// Whether it may hold samples that the tombstone hides.
+    fn is_touched_by(&self, tombstone: &Tombstone) -> bool {
+        self.lsn_last() <= tombstone.lsn
+            && self.time_range().is_some_and(|of_part| of_part.overlaps(tombstone.range))
+    }
 
     /// The series that satisfy all matchers and may have samples in `range`, ascending by labels.
     fn select(

@@ -84,6 +84,7 @@ pub(crate) fn recover(
         blocks: Vec::new(),
         frozen: Vec::new(),
         active: Arc::new(Generation::new(first, known.flushed_lsn + 1)),
+        tombstones: known.tombstones.values().cloned().map(Arc::new).collect(),
     };
     let store = Arc::new(Store {
         options,

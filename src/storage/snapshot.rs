@@ -3,6 +3,9 @@
 //! Parts are held in order of their writes: where two have the same (series, timestamp), the
 //! later part's sample wins, which makes "last acknowledged write wins" hold over all parts.
 //!
+//! Tombstones take away from each part what they hide there, before parts are merged. Without
+//! tombstones nothing is looked at.
+//!
 //! A damaged part does not fail the view: what can be read is served, and the view's warnings
 //! say what is missing. Ask for them after reading.
 
@@ -16,12 +19,14 @@ use smallvec::SmallVec;
 use crate::model::{Labels, Matcher, Samples, TimeRange};
 use crate::storage::error::{ErrorKind, StorageError};
 use crate::storage::part::{Part, PartSeries, ReadStats, SeriesReader};
+use crate::storage::tombstone::{Cover, Mask, Tombstone};
 
 /// What exists at one moment. Files of its parts stay readable until it is dropped.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// Oldest writes first; the head is last.
     parts: Vec<Arc<dyn Part>>,
+    tombstones: Vec<Arc<Tombstone>>,
     warnings: Arc<Warnings>,
 }
 
@@ -66,17 +71,26 @@ pub struct SelectedSeries {
 }
 
 impl Snapshot {
-    /// `parts` in order of their writes.
-    pub fn new(parts: Vec<Arc<dyn Part>>, warnings: Vec<String>) -> Self {
+    /// `parts` in order of their writes, without what `tombstones` hide.
+    pub fn new(
+        parts: Vec<Arc<dyn Part>>,
+        tombstones: Vec<Arc<Tombstone>>,
+        warnings: Vec<String>,
+    ) -> Self {
         let known = Warnings::default();
         for warning in warnings {
             known.add(warning);
         }
-        Self { parts, warnings: Arc::new(known) }
+        Self { parts, tombstones, warnings: Arc::new(known) }
     }
 
     pub fn parts(&self) -> &[Arc<dyn Part>] {
         &self.parts
+    }
+
+    /// Deletions whose samples some part still holds.
+    pub fn tombstones(&self) -> &[Arc<Tombstone>] {
+        &self.tombstones
     }
 
     /// What is missing and why, to be told with the answer; complete once all is read.
@@ -98,10 +112,9 @@ impl Snapshot {
         let mut lists: Vec<(u32, std::vec::IntoIter<PartSeries>)> = Vec::new();
         for (number, part) in (0u32..).zip(self.overlapping(range)) {
             if let Some(part) = part {
-                let series = part.select(matchers, range);
-                match self.warnings.tolerate(part.as_ref(), series)? {
-                    Some(series) if !series.is_empty() => lists.push((number, series.into_iter())),
-                    _ => {}
+                let series = self.select_in(part, &self.mask(part), matchers, range)?;
+                if !series.is_empty() {
+                    lists.push((number, series.into_iter()));
                 }
             }
         }
@@ -116,8 +129,19 @@ impl Snapshot {
     ) -> Result<BTreeSet<String>, StorageError> {
         let mut names = BTreeSet::new();
         for part in self.overlapping(range).flatten() {
-            let added = part.label_names(matchers, range, &mut names);
-            self.warnings.tolerate(part.as_ref(), added)?;
+            let mask = self.mask(part);
+            if mask.is_empty() {
+                let added = part.label_names(matchers, range, &mut names);
+                self.warnings.tolerate(part.as_ref(), added)?;
+                continue;
+            }
+            for series in self.select_in(part, &mask, matchers, range)? {
+                for (name, _) in series.labels.iter() {
+                    if !names.contains(name) {
+                        names.insert(name.to_owned());
+                    }
+                }
+            }
         }
         Ok(names)
     }
@@ -131,8 +155,19 @@ impl Snapshot {
     ) -> Result<BTreeSet<String>, StorageError> {
         let mut values = BTreeSet::new();
         for part in self.overlapping(range).flatten() {
-            let added = part.label_values(name, matchers, range, &mut values);
-            self.warnings.tolerate(part.as_ref(), added)?;
+            let mask = self.mask(part);
+            if mask.is_empty() {
+                let added = part.label_values(name, matchers, range, &mut values);
+                self.warnings.tolerate(part.as_ref(), added)?;
+                continue;
+            }
+            for series in self.select_in(part, &mask, matchers, range)? {
+                if let Some(value) = series.labels.get(name)
+                    && !values.contains(value)
+                {
+                    values.insert(value.to_owned());
+                }
+            }
         }
         Ok(values)
     }
@@ -141,11 +176,52 @@ impl Snapshot {
     pub fn reader(&self) -> SnapshotReader {
         SnapshotReader {
             parts: self.parts.clone(),
+            tombstones: self.tombstones.clone(),
             readers: self.parts.iter().map(|_| None).collect(),
             warnings: Arc::clone(&self.warnings),
             pieces: Vec::new(),
             merged: Samples::default(),
         }
+    }
+
+    fn mask(&self, part: &Arc<dyn Part>) -> Mask {
+        Mask::new(part.as_ref(), &self.tombstones)
+    }
+
+    /// The series of one part, without those of which nothing is left in `range`.
+    fn select_in(
+        &self,
+        part: &Arc<dyn Part>,
+        mask: &Mask,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<PartSeries>, StorageError> {
+        let selected = self.warnings.tolerate(part.as_ref(), part.select(matchers, range))?;
+        let series = selected.unwrap_or_default();
+        let held = part.time_range().and_then(|of_part| of_part.intersect(range));
+        let Some(held) = held.filter(|_| !mask.is_empty()) else { return Ok(series) };
+        let mut visible = Vec::with_capacity(series.len());
+        let mut reader = None;
+        let mut samples = Samples::default();
+        for series in series {
+            let is_visible = match mask.cover(&series.labels, held) {
+                Cover::Nothing => true,
+                Cover::All => false,
+                // Whether the rest of the range has samples, only they can tell.
+                Cover::Part => {
+                    let reader = reader.get_or_insert_with(|| Arc::clone(part).reader());
+                    samples.clear();
+                    let read = reader.read(series.local, held, &mut samples);
+                    let is_read = self.warnings.tolerate(part.as_ref(), read)?.is_some();
+                    mask.cut(&series.labels, 0, &mut samples);
+                    !is_read || !samples.is_empty()
+                }
+            };
+            if is_visible {
+                visible.push(series);
+            }
+        }
+        Ok(visible)
     }
 
     /// One entry for each part, `None` if it has nothing in `range`.
@@ -187,11 +263,18 @@ fn merge(mut lists: Vec<(u32, std::vec::IntoIter<PartSeries>)>) -> Vec<SelectedS
 /// Reads series of a snapshot, one scan long.
 pub struct SnapshotReader {
     parts: Vec<Arc<dyn Part>>,
-    readers: Vec<Option<Box<dyn SeriesReader>>>,
+    tombstones: Vec<Arc<Tombstone>>,
+    readers: Vec<Option<PartReader>>,
     warnings: Arc<Warnings>,
     /// End of each source's samples in the output, kept to spare allocations.
     pieces: Vec<usize>,
     merged: Samples,
+}
+
+/// A reader of one part, and what it must not show.
+struct PartReader {
+    reader: Box<dyn SeriesReader>,
+    mask: Mask,
 }
 
 impl SnapshotReader {
@@ -211,10 +294,17 @@ impl SnapshotReader {
             let index = number as usize;
             let start = out.len();
             let part = &self.parts[index];
-            let reader = self.readers[index].get_or_insert_with(|| Arc::clone(part).reader());
+            let PartReader { reader, mask } =
+                self.readers[index].get_or_insert_with(|| PartReader {
+                    reader: Arc::clone(part).reader(),
+                    mask: Mask::new(part.as_ref(), &self.tombstones),
+                });
             let read = reader.read(local, range, out);
             match self.warnings.tolerate(part.as_ref(), read)? {
-                Some(read) => stats.add(read),
+                Some(read) => {
+                    stats.add(read);
+                    mask.cut(&series.labels, start, out);
+                }
                 None => {
                     out.timestamps.truncate(start);
                     out.values.truncate(start);
@@ -258,6 +348,7 @@ pub(crate) fn merge_pieces(input: &Samples, ends: &[usize], merged: &mut Samples
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::wal::Lsn;
 
     #[test]
     fn later_pieces_win_and_order_is_restored() {
@@ -316,11 +407,99 @@ mod tests {
         }
     }
 
+    /// One part with one series `m`, all of whose samples were written up to `lsn`.
+    #[derive(Debug)]
+    struct Written {
+        lsn: Lsn,
+        samples: Samples,
+    }
+
+    impl Part for Written {
+        fn name(&self) -> String {
+            format!("written up to {}", self.lsn)
+        }
+
+        fn time_range(&self) -> Option<TimeRange> {
+            TimeRange::new(*self.samples.timestamps.first()?, *self.samples.timestamps.last()?)
+        }
+
+        fn lsn_last(&self) -> Lsn {
+            self.lsn
+        }
+
+        fn select(&self, _: &[Matcher], _: TimeRange) -> Result<Vec<PartSeries>, StorageError> {
+            let labels = Labels::from_pairs([("__name__", "m")]).unwrap();
+            Ok(vec![PartSeries { labels, local: 0 }])
+        }
+
+        fn reader(self: Arc<Self>) -> Box<dyn SeriesReader> {
+            Box::new(WrittenReader(self))
+        }
+    }
+
+    struct WrittenReader(Arc<Written>);
+
+    impl SeriesReader for WrittenReader {
+        fn read(
+            &mut self,
+            _: u32,
+            range: TimeRange,
+            out: &mut Samples,
+        ) -> Result<ReadStats, StorageError> {
+            let samples = &self.0.samples;
+            for (at, value) in samples.timestamps.iter().zip(&samples.values) {
+                if range.contains(*at) {
+                    out.push(*at, *value);
+                }
+            }
+            Ok(ReadStats::default())
+        }
+    }
+
+    #[test]
+    fn a_tombstone_hides_what_was_written_before_it_and_nothing_later() {
+        let part = |lsn, value: f64, timestamps: &[i64]| {
+            let values = vec![value; timestamps.len()];
+            let samples = Samples { timestamps: timestamps.to_vec(), values };
+            Arc::new(Written { lsn, samples }) as Arc<dyn Part>
+        };
+        let parts =
+            vec![part(5, 1.0, &[10, 20, 30]), part(9, 2.0, &[25, 40]), part(10, 3.0, &[20])];
+        let tombstone = |lsn, start, end| {
+            let range = TimeRange::new(start, end).unwrap();
+            let matchers = vec![Matcher::equal("__name__", "m")];
+            Arc::new(Tombstone { id: 1, lsn, range, matchers })
+        };
+        let shown = |parts: &[Arc<dyn Part>], tombstones, range| {
+            let view = Snapshot::new(parts.to_vec(), tombstones, Vec::new());
+            let mut samples = Samples::default();
+            let series = view.select(&[], range).unwrap();
+            let names = view.label_names(&[], range).unwrap();
+            let values = view.label_values("__name__", &[], range).unwrap();
+            assert_eq!((names.len(), values.len()), (series.len(), series.len()));
+            let series = series.first()?;
+            view.reader().read(series, range, &mut samples).unwrap();
+            Some((samples.timestamps, samples.values))
+        };
+        let all = TimeRange::ALL;
+        let deleted = vec![tombstone(9, 15, 30)];
+        let left = Some((vec![10, 20, 40], vec![1.0, 3.0, 2.0]));
+        assert_eq!(shown(&parts, deleted.clone(), all), left);
+        // Wholly hidden in the range asked for: not there at all.
+        let range = TimeRange::new(16, 30).unwrap();
+        assert_eq!(shown(&parts[..2], deleted.clone(), range), None);
+        // The range reaches further, but there is nothing.
+        let range = TimeRange::new(11, 30).unwrap();
+        assert_eq!(shown(&parts[..2], deleted, range), None);
+        assert_eq!(shown(&parts[..2], vec![tombstone(9, 0, 19), tombstone(9, 20, 99)], all), None);
+        assert_eq!(shown(&parts[..1], vec![tombstone(4, 0, 99)], all).unwrap().0, [10, 20, 30]);
+    }
+
     #[test]
     fn a_damaged_part_is_left_out_and_told() {
         let good = OneSeries { name: "good", at: 5, damaged: false };
         let bad = OneSeries { name: "bad", at: 9, damaged: true };
-        let view = Snapshot::new(vec![Arc::new(good), Arc::new(bad)], Vec::new());
+        let view = Snapshot::new(vec![Arc::new(good), Arc::new(bad)], Vec::new(), Vec::new());
         let series = view.select(&[], TimeRange::ALL).unwrap();
         let mut out = Samples::default();
         let mut reader = view.reader();

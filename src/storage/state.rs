@@ -16,6 +16,7 @@ use crate::storage::block_part::BlockPart;
 use crate::storage::memtable::Memtable;
 use crate::storage::part::Part;
 use crate::storage::snapshot::Snapshot;
+use crate::storage::tombstone::Tombstone;
 use crate::storage::wal::Lsn;
 
 /// One state of the store.
@@ -26,6 +27,8 @@ pub(crate) struct State {
     /// Oldest first; a flush takes them from the front.
     pub(crate) frozen: Vec<Frozen>,
     pub(crate) active: Arc<Generation>,
+    /// Ascending by id.
+    pub(crate) tombstones: Vec<Arc<Tombstone>>,
 }
 
 /// A memtable that takes no more writes.
@@ -70,7 +73,8 @@ impl State {
         let blocks = self.blocks.iter().map(|block| Arc::clone(block) as Arc<dyn Part>);
         let frozen = self.frozen.iter().map(|frozen| frozen.generation.memtable.snapshot());
         let active = std::iter::once(self.active.memtable.snapshot());
-        Snapshot::new(blocks.chain(frozen).chain(active).collect(), Vec::new())
+        let parts = blocks.chain(frozen).chain(active).collect();
+        Snapshot::new(parts, self.tombstones.clone(), Vec::new())
     }
 
     /// Memtables, oldest first.

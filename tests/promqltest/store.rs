@@ -62,7 +62,7 @@ impl Store {
                 (labels.clone(), samples)
             })
             .collect();
-        Snapshot::new(vec![Arc::new(MemoryPart { series })], Vec::new())
+        Snapshot::new(vec![Arc::new(MemoryPart { series })], Vec::new(), Vec::new())
     }
 }
 

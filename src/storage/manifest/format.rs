@@ -23,8 +23,9 @@
 
 use uuid::Uuid;
 
-use crate::model::TimeRange;
+use crate::model::{MatchOp, Matcher, TimeRange};
 use crate::storage::plan::{WINDOW_MS, window_start};
+use crate::storage::tombstone::{MATCHER_BYTES_MAX, Tombstone};
 use crate::storage::wal::Lsn;
 
 pub(super) const MAGIC: [u8; 8] = *b"AETHMNFT";
@@ -49,6 +50,8 @@ const ADD_SERIES_FILE: u8 = 5;
 const REMOVE_SERIES_FILE: u8 = 6;
 const NEXT_FILE: u8 = 7;
 const ADD_BLOCK: u8 = 8;
+const ADD_TOMBSTONE: u8 = 9;
+const REMOVE_TOMBSTONE: u8 = 10;
 
 /// Most 2 h stretches in one block's window: a day has twelve.
 const WRITTEN_MAX: usize = 12;
@@ -73,6 +76,8 @@ pub struct BlockMeta {
     /// For each stretch of [`WINDOW_MS`] of the window, the last write that touched it: what was
     /// made from a stretch at an earlier write no longer tells what is in it.
     pub written: Vec<Lsn>,
+    /// The block was written without what tombstones up to this id hide.
+    pub cleaned: u64,
 }
 
 impl BlockMeta {
@@ -119,6 +124,11 @@ pub enum Item {
     },
     /// No file id below this one may be given again.
     NextFile {
+        id: u64,
+    },
+    AddTombstone(Tombstone),
+    /// Nothing holds any more what it hid.
+    RemoveTombstone {
         id: u64,
     },
 }
@@ -297,6 +307,7 @@ fn encode_item(item: &Item, out: &mut Vec<u8>) {
             for lsn in &block.written {
                 body.extend_from_slice(&lsn.to_le_bytes());
             }
+            body.extend_from_slice(&block.cleaned.to_le_bytes());
             ADD_BLOCK
         }
         Item::RemoveBlock { id } => {
@@ -325,10 +336,39 @@ fn encode_item(item: &Item, out: &mut Vec<u8>) {
             body.extend_from_slice(&id.to_le_bytes());
             NEXT_FILE
         }
+        Item::AddTombstone(tombstone) => {
+            encode_tombstone(tombstone, &mut body);
+            ADD_TOMBSTONE
+        }
+        Item::RemoveTombstone { id } => {
+            body.extend_from_slice(&id.to_le_bytes());
+            REMOVE_TOMBSTONE
+        }
     };
     out.push(kind);
     out.extend_from_slice(&length(body.len()));
     out.extend_from_slice(&body);
+}
+
+/// `id u64 | lsn u64 | start i64 | end i64 | matcher*`, and a matcher is
+/// `operator u8 | len u32 | name [len] | len u32 | value [len]`.
+fn encode_tombstone(tombstone: &Tombstone, body: &mut Vec<u8>) {
+    body.extend_from_slice(&tombstone.id.to_le_bytes());
+    body.extend_from_slice(&tombstone.lsn.to_le_bytes());
+    body.extend_from_slice(&tombstone.range.start().to_le_bytes());
+    body.extend_from_slice(&tombstone.range.end().to_le_bytes());
+    for matcher in &tombstone.matchers {
+        body.push(match matcher.op() {
+            MatchOp::Equal => 0,
+            MatchOp::NotEqual => 1,
+            MatchOp::Regex => 2,
+            MatchOp::NotRegex => 3,
+        });
+        for text in [matcher.name(), matcher.value()] {
+            body.extend_from_slice(&length(text.len()));
+            body.extend_from_slice(text.as_bytes());
+        }
+    }
 }
 
 fn decode_items(payload: &[u8]) -> Result<Vec<Item>, Damage> {
@@ -359,6 +399,8 @@ fn decode_item(rest: &mut Reader<'_>) -> Result<Item, String> {
         ADD_SERIES_FILE => body.u64().map(|id| Item::AddSeriesFile { id }),
         REMOVE_SERIES_FILE => body.u64().map(|id| Item::RemoveSeriesFile { id }),
         NEXT_FILE => body.u64().map(|id| Item::NextFile { id }),
+        ADD_TOMBSTONE => decode_tombstone(&mut body).map(Item::AddTombstone),
+        REMOVE_TOMBSTONE => body.u64().map(|id| Item::RemoveTombstone { id }),
         other => return Err(format!("an item of unknown kind {other}, from a newer version?")),
     };
     item.filter(|_| body.0.is_empty()).ok_or_else(|| format!("an item of kind {kind} is malformed"))
@@ -376,6 +418,7 @@ fn decode_unsplit_block(body: &mut Reader<'_>) -> Option<BlockMeta> {
         lsn_first: body.u64()?,
         lsn_last: body.u64()?,
         written: Vec::new(),
+        cleaned: 0,
     };
     block.written = BlockMeta::written_at(block.window, block.lsn_last);
     Some(block)
@@ -386,7 +429,28 @@ fn decode_block(body: &mut Reader<'_>) -> Option<BlockMeta> {
     for lsn in &mut block.written {
         *lsn = body.u64()?;
     }
+    block.cleaned = body.u64()?;
     Some(block)
+}
+
+fn decode_tombstone(body: &mut Reader<'_>) -> Option<Tombstone> {
+    let (id, lsn, range) = (body.u64()?, body.u64()?, body.range()?);
+    let mut matchers = Vec::new();
+    if body.0.len() > MATCHER_BYTES_MAX {
+        return None;
+    }
+    while !body.0.is_empty() {
+        let op = match body.u8()? {
+            0 => MatchOp::Equal,
+            1 => MatchOp::NotEqual,
+            2 => MatchOp::Regex,
+            3 => MatchOp::NotRegex,
+            _ => return None,
+        };
+        let (name, value) = (body.text()?, body.text()?);
+        matchers.push(Matcher::new(op, name, value).ok()?);
+    }
+    Some(Tombstone { id, lsn, range, matchers })
 }
 
 fn decode_flushed(body: &mut Reader<'_>) -> Option<Item> {
@@ -419,6 +483,12 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// A text with its length before it.
+    fn text(&mut self) -> Option<&'a str> {
+        let len = usize::try_from(self.u32()?).ok()?;
+        std::str::from_utf8(self.take(len)?).ok()
+    }
+
     fn range(&mut self) -> Option<TimeRange> {
         let start = i64::from_le_bytes(self.array()?);
         let end = i64::from_le_bytes(self.array()?);
@@ -444,13 +514,29 @@ mod tests {
             lsn_first: id * 10,
             lsn_last: id * 10 + 9,
             written: vec![id * 10 + 9],
+            cleaned: 0,
         }
+    }
+
+    fn tombstone(id: u64) -> Tombstone {
+        let matchers = vec![
+            Matcher::equal("__name__", "cpu"),
+            Matcher::new(MatchOp::NotEqual, "é", "").unwrap(),
+        ];
+        Tombstone { id, lsn: 20, range: TimeRange::new(i64::MIN, 77).unwrap(), matchers }
     }
 
     fn compacted_block() -> BlockMeta {
         let window = TimeRange::new(-3 * WINDOW_MS, -1).unwrap();
         let time_range = TimeRange::new(-2 * WINDOW_MS, -7).unwrap();
-        BlockMeta { level: 1, window, time_range, written: vec![35, 31, 39], ..block(3) }
+        BlockMeta {
+            level: 1,
+            window,
+            time_range,
+            written: vec![35, 31, 39],
+            cleaned: 4,
+            ..block(3)
+        }
     }
 
     fn edits() -> Vec<Vec<Item>> {
@@ -459,7 +545,8 @@ mod tests {
             vec![Item::AddSeriesFile { id: 2 }, Item::NextFile { id: 9 }],
             vec![Item::QuarantineBlock { id: 1, reason: "page 3: bad checksum".into() }],
             vec![Item::RemoveBlock { id: 1 }, Item::AddBlock(compacted_block())],
-            vec![Item::RemoveSeriesFile { id: 2 }],
+            vec![Item::AddTombstone(tombstone(10)), Item::AddTombstone(tombstone(11))],
+            vec![Item::RemoveSeriesFile { id: 2 }, Item::RemoveTombstone { id: 10 }],
         ]
     }
 
@@ -543,12 +630,26 @@ mod tests {
         let bytes = include_bytes!("../../../tests/data/manifest/before-written.manifest");
         let contents = decode(bytes).unwrap();
         assert_eq!((contents.uuid, contents.cut), (UUID, None));
-        let wide = BlockMeta { written: vec![39; 3], ..compacted_block() };
+        let wide = BlockMeta { written: vec![39; 3], cleaned: 0, ..compacted_block() };
         let expected = vec![
             vec![Item::AddBlock(block(1)), Item::Flushed { lsn: 20, next_series_id: 3 }],
             vec![Item::AddBlock(wide), Item::NextFile { id: 9 }],
         ];
         assert_eq!(items(contents), expected);
+    }
+
+    #[test]
+    fn tombstones_keep_their_matchers() {
+        let matchers = vec![
+            Matcher::new(MatchOp::Regex, "mode", "id.*|user").unwrap(),
+            Matcher::new(MatchOp::NotRegex, "mode", ".+").unwrap(),
+        ];
+        for matchers in [matchers, Vec::new()] {
+            let item = Item::AddTombstone(Tombstone { matchers, ..tombstone(3) });
+            let mut payload = Vec::new();
+            encode_item(&item, &mut payload);
+            assert_eq!(decode_items(&payload).unwrap(), [item]);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::storage::manifest::{BlockMeta, Item};
+use crate::storage::tombstone::Tombstone;
 
 /// Everything that exists, as the manifest knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub struct ManifestState {
     /// Why some of the blocks are not served.
     pub quarantined: BTreeMap<u64, String>,
     pub series_files: BTreeSet<u64>,
+    /// By id, which is the order in which they came.
+    pub tombstones: BTreeMap<u64, Tombstone>,
     /// Everything in the log up to here is in blocks.
     pub flushed_lsn: u64,
     /// No series id below it may be given again.
@@ -60,6 +63,18 @@ impl ManifestState {
                     return Err(format!("series file {id} is removed but was not there"));
                 }
             }
+            Item::AddTombstone(tombstone) => {
+                let id = tombstone.id;
+                self.next_file_id = self.next_file_id.max(id.saturating_add(1));
+                if self.tombstones.insert(id, tombstone.clone()).is_some() {
+                    return Err(format!("tombstone {id} is added twice"));
+                }
+            }
+            Item::RemoveTombstone { id } => {
+                if self.tombstones.remove(id).is_none() {
+                    return Err(format!("tombstone {id} is removed but was not there"));
+                }
+            }
             Item::NextFile { id } => self.next_file_id = self.next_file_id.max(*id),
         }
         Ok(())
@@ -73,10 +88,11 @@ impl ManifestState {
             .iter()
             .map(|(id, reason)| Item::QuarantineBlock { id: *id, reason: reason.clone() });
         let series = self.series_files.iter().map(|id| Item::AddSeriesFile { id: *id });
+        let tombstones = self.tombstones.values().cloned().map(Item::AddTombstone);
         let marks = [
             Item::Flushed { lsn: self.flushed_lsn, next_series_id: self.next_series_id },
             Item::NextFile { id: self.next_file_id },
         ];
-        blocks.chain(quarantined).chain(series).chain(marks).collect()
+        blocks.chain(quarantined).chain(series).chain(tombstones).chain(marks).collect()
     }
 }
