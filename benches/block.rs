@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aetherdb::columnar::block::{BlockHeader, BlockOptions, BlockReader, BlockWriter};
+use aetherdb::columnar::block::{BlockCache, BlockHeader, BlockOptions, BlockReader, BlockWriter};
 use aetherdb::columnar::codec::timestamps::{self, TimestampEncoder};
 use aetherdb::columnar::codec::values::{self, ValueEncoder};
 use aetherdb::columnar::merge::{MergeSource, merge};
@@ -18,6 +18,11 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 use data::DataSet;
+
+/// Keeps nothing, so that every pass decodes.
+fn cache() -> Arc<BlockCache> {
+    Arc::new(BlockCache::new(0))
+}
 
 const CHUNK: usize = 480;
 
@@ -115,7 +120,7 @@ fn blocks(c: &mut Criterion) {
             group.bench_function(format!("write/{name}/{kind}"), |b| {
                 b.iter(|| write(&set, &batches, options));
             });
-            let reader = Arc::new(BlockReader::open(Arc::new(bytes)).unwrap());
+            let reader = Arc::new(BlockReader::open(Arc::new(bytes), cache()).unwrap());
             let series = u32::try_from(set.labels.len()).unwrap();
             let mut out = Samples::default();
             group.bench_function(format!("read/{name}/{kind}"), |b| {
@@ -157,7 +162,7 @@ fn index(c: &mut Criterion) {
     group.bench_function("write/churn", |b| {
         b.iter(|| write(&set, &batches, BlockOptions::FRESH));
     });
-    let open = || Arc::new(BlockReader::open(Arc::new(bytes.clone())).unwrap());
+    let open = || Arc::new(BlockReader::open(Arc::new(bytes.clone()), cache()).unwrap());
     let one = [Matcher::equal("hostname", "host_77777")];
     let some = [
         Matcher::equal(METRIC_NAME, "request_seconds"),

@@ -56,6 +56,10 @@ pub struct Config {
     #[arg(long, env = "AETHER_SERIES_MAX", default_value_t = StorageOptions::default().series_max, value_name = "COUNT", help_heading = "Storage")]
     pub series_max: u32,
 
+    /// Decoded pages of blocks that are kept for the next query.
+    #[arg(long, env = "AETHER_BLOCK_CACHE_BYTES_MAX", default_value_t = Bytes(StorageOptions::default().block_cache_bytes_max), value_name = "BYTES", help_heading = "Storage")]
+    pub block_cache_bytes_max: Bytes,
+
     /// Free disk space below which writes are refused until there is twice as much.
     #[arg(long, env = "AETHER_DISK_FREE_BYTES_MIN", default_value_t = Bytes(StorageOptions::default().disk_free_bytes_min), value_name = "BYTES", help_heading = "Storage")]
     pub disk_free_bytes_min: Bytes,
@@ -180,6 +184,7 @@ impl Config {
             wal_bytes_max: self.wal_bytes_max.0,
             flush_grace_ms: self.flush_grace.ms(),
             series_max: self.series_max,
+            block_cache_bytes_max: self.block_cache_bytes_max.0,
             disk_free_bytes_min: self.disk_free_bytes_min.0,
             ..StorageOptions::default()
         }
@@ -229,6 +234,7 @@ impl Config {
             ("wal-bytes-max", self.wal_bytes_max.to_string()),
             ("flush-grace", self.flush_grace.to_string()),
             ("series-max", self.series_max.to_string()),
+            ("block-cache-bytes-max", self.block_cache_bytes_max.to_string()),
             ("disk-free-bytes-min", self.disk_free_bytes_min.to_string()),
             ("body-bytes-max", self.body_bytes_max.to_string()),
             ("decompressed-bytes-max", self.decompressed_bytes_max.to_string()),

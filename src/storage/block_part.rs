@@ -15,7 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::columnar::ColumnarError;
-use crate::columnar::block::{BlockCursor, BlockReader, BlockSource, BlockSummary};
+use crate::columnar::block::{BlockCache, BlockCursor, BlockReader, BlockSource, BlockSummary};
 use crate::model::{Matcher, Samples, TimeRange};
 use crate::storage::error::StorageError;
 use crate::storage::handles::Handles;
@@ -30,6 +30,7 @@ use crate::storage::wal::Lsn;
 pub(crate) struct BlockPart {
     meta: BlockMeta,
     file: Arc<BlockFile>,
+    cache: Arc<BlockCache>,
     reader: OnceLock<Arc<BlockReader>>,
     damage: OnceLock<Damage>,
     reports: Arc<DamageReports>,
@@ -68,11 +69,12 @@ impl BlockPart {
         meta: BlockMeta,
         path: PathBuf,
         handles: Arc<Handles>,
+        cache: Arc<BlockCache>,
         reports: Arc<DamageReports>,
     ) -> Self {
         let file = BlockFile { id: meta.id, path, len: meta.bytes, handles };
         let file = Arc::new(file);
-        Self { meta, file, reader: OnceLock::new(), damage: OnceLock::new(), reports }
+        Self { meta, file, cache, reader: OnceLock::new(), damage: OnceLock::new(), reports }
     }
 
     pub(crate) fn meta(&self) -> &BlockMeta {
@@ -129,7 +131,8 @@ impl BlockPart {
             return Ok(reader);
         }
         let source = Arc::clone(&self.file) as Arc<dyn BlockSource>;
-        let reader = BlockReader::open(source).map_err(|error| self.failed(error))?;
+        let reader = BlockReader::open(source, Arc::clone(&self.cache))
+            .map_err(|error| self.failed(error))?;
         if !self.meta.describes(reader.summary()) {
             let reason = "it is not the block that the manifest names".to_owned();
             return Err(self.found(Damage { offset: 0, reason }));

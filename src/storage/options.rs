@@ -29,6 +29,8 @@ pub struct StorageOptions {
     /// Series that the head's table may hold; more are refused, known ones are still written.
     /// Default ten million, at less than 700 bytes each.
     pub series_max: u32,
+    /// Bytes of decoded block pages that are kept for the next query. Default 64 MiB.
+    pub block_cache_bytes_max: u64,
     /// Free bytes on the data directory's disk below which the store turns read-only. Default
     /// 256 MiB, room for a flush to finish. It turns back at twice that.
     pub disk_free_bytes_min: u64,
@@ -51,6 +53,7 @@ impl Default for StorageOptions {
             wal_segment_bytes: 128 << 20,
             flush_grace_ms: 10 * 60 * 1000,
             series_max: 10_000_000,
+            block_cache_bytes_max: 64 << 20,
             disk_free_bytes_min: 256 << 20,
         }
     }

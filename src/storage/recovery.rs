@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
+use crate::columnar::block::BlockCache;
 use crate::model::{Metadata, SampleBatch};
 use crate::storage::background::Bell;
 use crate::storage::block_part::{Damage, DamageReports};
@@ -86,10 +87,12 @@ pub(crate) fn recover(
         active: Arc::new(Generation::new(first, known.flushed_lsn + 1)),
         tombstones: known.tombstones.values().cloned().map(Arc::new).collect(),
     };
+    let block_cache = Arc::new(BlockCache::new(options.block_cache_bytes_max));
     let store = Arc::new(Store {
         options,
         layout,
         handles: Arc::new(Handles::new(Arc::clone(&vfs))),
+        block_cache,
         vfs,
         clock: Arc::clone(&clock),
         telemetry,

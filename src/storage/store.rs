@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
+use crate::columnar::block::BlockCache;
 use crate::model::{Metadata, SampleBatch};
 use crate::storage::background::Bell;
 use crate::storage::block_part::{BlockPart, DamageReports};
@@ -32,6 +33,7 @@ pub(crate) struct Store {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) handles: Arc<Handles>,
+    pub(crate) block_cache: Arc<BlockCache>,
     pub(crate) damage: Arc<DamageReports>,
     pub(crate) series: Arc<SeriesTable>,
     pub(crate) metadata: MetadataStore,
@@ -50,8 +52,8 @@ impl Store {
     /// The part that reads the block.
     pub(crate) fn block_part(&self, meta: BlockMeta) -> Arc<BlockPart> {
         let path = self.layout.block(meta.id);
-        let (handles, damage) = (Arc::clone(&self.handles), Arc::clone(&self.damage));
-        Arc::new(BlockPart::new(meta, path, handles, damage))
+        let (handles, cache) = (Arc::clone(&self.handles), Arc::clone(&self.block_cache));
+        Arc::new(BlockPart::new(meta, path, handles, cache, Arc::clone(&self.damage)))
     }
 
     /// Bytes that all memtables hold.

@@ -5,13 +5,17 @@ mod data;
 use std::sync::Arc;
 
 use aetherdb::columnar::block::{
-    BlockHeader, BlockOptions, BlockReader, BlockSummary, BlockWriter,
+    BlockCache, BlockHeader, BlockOptions, BlockReader, BlockSummary, BlockWriter,
 };
 use aetherdb::columnar::schema;
 use aetherdb::model::{Labels, METRIC_NAME, Samples, TimeRange, stale_nan};
 use bytes::Bytes;
 
 use data::DataSet;
+
+fn cache() -> Arc<BlockCache> {
+    Arc::new(BlockCache::new(1 << 20))
+}
 
 fn write(set: &DataSet, options: BlockOptions) -> (Bytes, BlockSummary) {
     let header = BlockHeader {
@@ -31,7 +35,7 @@ fn write(set: &DataSet, options: BlockOptions) -> (Bytes, BlockSummary) {
 /// Writes the set, reads it back, and returns the file's bytes per sample.
 fn bytes_per_sample(set: &DataSet, options: BlockOptions) -> f64 {
     let (bytes, summary) = write(set, options);
-    let reader = Arc::new(BlockReader::open(Arc::new(bytes)).unwrap());
+    let reader = Arc::new(BlockReader::open(Arc::new(bytes), cache()).unwrap());
     let mut cursor = reader.cursor();
     let mut samples = Samples::default();
     for ((labels, local), (timestamps, values)) in
@@ -127,7 +131,7 @@ fn the_golden_block_of_version_1_opens() {
         std::fs::write(path, write(&golden(), BlockOptions::COMPACTED).0).unwrap();
     }
     let bytes = Bytes::from(std::fs::read(path).unwrap());
-    let reader = Arc::new(BlockReader::open(Arc::new(bytes)).unwrap());
+    let reader = Arc::new(BlockReader::open(Arc::new(bytes), cache()).unwrap());
     reader.verify().unwrap();
     let set = golden();
     assert_eq!(reader.labels().unwrap(), set.labels);

@@ -6,20 +6,18 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use crate::columnar::block::cache::Cache;
-use crate::columnar::block::directory::{self, Entry, EntryTimes, EntryValues};
+use crate::columnar::block::directory::{Entry, EntryTimes, EntryValues};
 use crate::columnar::block::format::{PageEntry, PageKind};
 use crate::columnar::block::reader::BlockReader;
 use crate::columnar::block::summary::{self, ChunkSummary};
-use crate::columnar::block::times::{TimesReader, TimesRef};
-use crate::columnar::codec::{CHUNK_SAMPLES_MAX, CodecError, values};
+use crate::columnar::block::times::TimesRef;
+use crate::columnar::codec::{CHUNK_SAMPLES_MAX, values};
 use crate::columnar::error::ColumnarError;
 use crate::columnar::schema::{self, BATCH_ROWS_MAX};
 use crate::model::{Samples, TimeRange};
 
 /// Decoded timestamp columns that a cursor keeps: those of a thousand scrape targets.
 const COLUMNS_BYTES_MAX: usize = 4 << 20;
-/// Timestamp pages, still encoded.
-const TIMES_BYTES_MAX: usize = 1 << 20;
 
 /// What reading cost.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -38,34 +36,27 @@ pub struct Chunk {
     pub summary: ChunkSummary,
 }
 
-/// A place in one block. Holds at most one page of directory, summaries and values, and bounded
-/// caches of timestamps.
+/// A place in one block. Holds at most one page of directory, summaries and values, and a bounded
+/// cache of timestamps.
 #[derive(Debug)]
 pub struct BlockCursor {
     reader: Arc<BlockReader>,
     directory: Option<DirectoryPage>,
     values: Option<(usize, Bytes)>,
-    time_pages: Cache<usize, Arc<TimesReader>>,
     columns: Cache<u32, Arc<[i64]>>,
 }
 
 #[derive(Debug)]
 struct DirectoryPage {
     index: usize,
-    entries: Vec<Entry>,
+    entries: Arc<[Entry]>,
     /// One for each varying chunk, once they are asked for.
     summaries: Option<Vec<ChunkSummary>>,
 }
 
 impl BlockCursor {
     pub(crate) fn new(reader: Arc<BlockReader>) -> Self {
-        Self {
-            reader,
-            directory: None,
-            values: None,
-            time_pages: Cache::new(TIMES_BYTES_MAX),
-            columns: Cache::new(COLUMNS_BYTES_MAX),
-        }
+        Self { reader, directory: None, values: None, columns: Cache::new(COLUMNS_BYTES_MAX) }
     }
 
     pub fn reader(&self) -> &Arc<BlockReader> {
@@ -144,11 +135,7 @@ impl BlockCursor {
     fn directory(&mut self, index: usize) -> Result<&mut DirectoryPage, ColumnarError> {
         if self.directory.as_ref().is_none_or(|page| page.index != index) {
             let entry = self.reader.pages(PageKind::Directory)[index];
-            let codec = ColumnarError::codec(entry.offset);
-            let first = u32::try_from(entry.first)
-                .map_err(|_| codec(CodecError("series number over 32 bits")))?;
-            let bytes = self.reader.read(&entry)?;
-            let entries = directory::decode(&bytes, first, entry.count as usize).map_err(codec)?;
+            let entries = self.reader.directory(&entry)?;
             self.directory = Some(DirectoryPage { index, entries, summaries: None });
         }
         Ok(self.directory.as_mut().expect("just filled"))
@@ -209,7 +196,7 @@ impl BlockCursor {
         let (index, page) = self.reader.page_of(PageKind::Values, offset).ok_or_else(outside)?;
         let page = *page;
         if self.values.as_ref().is_none_or(|(known, _)| *known != index) {
-            self.values = Some((index, self.reader.read(&page)?));
+            self.values = Some((index, self.reader.values(&page)?));
         }
         let (_, bytes) = self.values.as_ref().expect("just filled");
         let start = usize::try_from(offset - page.first).map_err(|_| outside())?;
@@ -237,23 +224,13 @@ impl BlockCursor {
 
     fn load_column(&mut self, column: u32) -> Result<Arc<[i64]>, ColumnarError> {
         let none = || ColumnarError::corrupt(0, "a chunk refers to a missing timestamp column");
-        let (index, page) =
-            self.reader.page_of(PageKind::Times, u64::from(column)).ok_or_else(none)?;
+        let (_, page) = self.reader.page_of(PageKind::Times, u64::from(column)).ok_or_else(none)?;
         let codec = ColumnarError::codec(page.offset);
         let place = u64::from(column) - page.first;
         if place >= u64::from(page.count) {
             return Err(none());
         }
-        let times = match self.time_pages.get(&index) {
-            Some(times) => times,
-            None => {
-                let times = TimesReader::new(self.reader.read(page)?, page.count as usize)
-                    .map(Arc::new)
-                    .map_err(&codec)?;
-                self.time_pages.insert(index, Arc::clone(&times), times.bytes());
-                times
-            }
-        };
+        let times = self.reader.times(page)?;
         let place = usize::try_from(place).map_err(|_| none())?;
         let samples: Arc<[i64]> = times.column(place).map_err(codec)?.into();
         self.columns.insert(column, Arc::clone(&samples), size_of_val(&*samples) + 64);

@@ -37,10 +37,10 @@ struct Filter {
 
 impl Filter {
     #[inline]
-    fn passes(&self, cell: i64) -> bool {
-        match u64::try_from(cell - 1) {
-            Ok(ordinal) => self.accepted.contains(ordinal) != self.negative,
-            Err(_) => self.absent,
+    fn passes(&self, cell: u32) -> bool {
+        match cell.checked_sub(1) {
+            Some(ordinal) => self.accepted.contains(u64::from(ordinal)) != self.negative,
+            None => self.absent,
         }
     }
 }
@@ -128,7 +128,7 @@ impl<'r> Selection<'r> {
         mut each: impl FnMut(&mut Self, &SeriesPage, &PageEntry, &[usize]) -> Result<(), ColumnarError>,
     ) -> Result<(), ColumnarError> {
         let reader = self.reader;
-        let (mut rows, mut column) = (Vec::new(), Vec::new());
+        let mut rows = Vec::new();
         for (index, entry) in reader.pages(PageKind::Series).iter().enumerate() {
             if !self.candidates[index] {
                 continue;
@@ -137,13 +137,10 @@ impl<'r> Selection<'r> {
             rows.clear();
             rows.extend(0..page.rows());
             for filter in &self.filters {
-                let present = page
-                    .column(filter.label, &mut column)
-                    .map_err(ColumnarError::codec(entry.offset))?;
-                if present {
-                    rows.retain(|row| filter.passes(column[*row]));
-                } else if !filter.absent {
-                    rows.clear();
+                match page.column(filter.label).map_err(ColumnarError::codec(entry.offset))? {
+                    Some(column) => rows.retain(|row| filter.passes(column[*row])),
+                    None if filter.absent => {}
+                    None => rows.clear(),
                 }
                 if rows.is_empty() {
                     break;
@@ -159,18 +156,15 @@ impl<'r> Selection<'r> {
     pub(crate) fn series(mut self) -> Result<Vec<(Labels, u32)>, ColumnarError> {
         let names = self.reader.names()?;
         let mut out = Vec::new();
-        let mut columns: Vec<(u32, Vec<i64>)> = Vec::new();
         let mut key = Vec::new();
         self.each_page(|selection, page, entry, rows| {
             let corrupt = ColumnarError::codec(entry.offset);
-            columns.clear();
+            let mut columns: Vec<(u32, &[u32])> = Vec::new();
             for label in page.labels() {
                 if label as usize >= names.len() {
                     return Err(corrupt(CodecError("series with an unknown label")));
                 }
-                let mut column = Vec::with_capacity(page.rows());
-                page.column(label, &mut column).map_err(&corrupt)?;
-                columns.push((label, column));
+                columns.extend(page.column(label).map_err(&corrupt)?.map(|column| (label, column)));
             }
             out.reserve(rows.len());
             for row in rows {
@@ -208,13 +202,13 @@ impl<'r> Selection<'r> {
         if self.filters.is_empty() {
             found.iter_mut().zip(all).for_each(|(found, label)| *found = label.values > 0);
         } else {
-            let mut column = Vec::new();
             self.each_page(|_, page, entry, rows| {
                 for label in page.labels() {
                     if let Some(found) = found.get_mut(label as usize).filter(|found| !**found) {
-                        page.column(label, &mut column)
-                            .map_err(ColumnarError::codec(entry.offset))?;
-                        *found = rows.iter().any(|row| column[*row] > 0);
+                        let column =
+                            page.column(label).map_err(ColumnarError::codec(entry.offset))?;
+                        *found =
+                            column.is_some_and(|column| rows.iter().any(|row| column[*row] > 0));
                     }
                 }
                 Ok(())
@@ -241,10 +235,9 @@ impl<'r> Selection<'r> {
         }
         let label = u32::try_from(number).expect("names are few");
         let mut found = BTreeSet::new();
-        let mut column = Vec::new();
         self.each_page(|_, page, entry, rows| {
             let codec = ColumnarError::codec(entry.offset);
-            if page.column(label, &mut column).map_err(codec)? {
+            if let Some(column) = page.column(label).map_err(codec)? {
                 found.extend(rows.iter().map(|row| column[*row]).filter(|cell| *cell > 0));
             }
             Ok(())
@@ -282,8 +275,8 @@ impl<'r> Label<'r> {
         }
     }
 
-    fn value(&mut self, ordinal: i64) -> Result<&str, ColumnarError> {
-        let ordinal = ordinal.cast_unsigned();
+    fn value(&mut self, ordinal: u32) -> Result<&str, ColumnarError> {
+        let ordinal = u64::from(ordinal);
         let first = |page: &PageEntry| page.first & u64::from(u32::MAX);
         let holds = |page: &PageEntry| {
             first(page) <= ordinal && ordinal - first(page) < u64::from(page.count)

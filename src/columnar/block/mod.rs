@@ -23,6 +23,7 @@ mod times;
 mod values;
 mod writer;
 
+pub use cache::BlockCache;
 pub use cursor::{BlockCursor, BlockScan, Chunk, CursorStats};
 pub use format::{BlockHeader, BlockSummary};
 pub use page::BlockSource;

@@ -4,22 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
-use crate::columnar::block::cache::Cache;
+use crate::columnar::block::cache::{BlockCache, Page};
 use crate::columnar::block::cursor::{BlockCursor, BlockScan};
 use crate::columnar::block::dictionary::Dictionary;
+use crate::columnar::block::directory::{self, Entry};
 use crate::columnar::block::format::{
     self, BlockSummary, HEADER_LEN, PAGE_ENTRY_LEN, PageEntry, PageKind, TRAILER_LEN,
 };
 use crate::columnar::block::index::Selection;
 use crate::columnar::block::page::{BlockSource, PageSource};
 use crate::columnar::block::series::{self, LabelName, SeriesPage};
+use crate::columnar::block::times::TimesReader;
+use crate::columnar::codec::CodecError;
 use crate::columnar::error::ColumnarError;
 use crate::model::{Labels, Matcher, TimeRange};
-
-/// Decoded dictionary and series pages that one open block keeps, in bytes each.
-const INDEX_CACHE_BYTES_MAX: usize = 4 << 20;
 
 /// Reads one block; shared between threads.
 #[derive(Debug)]
@@ -29,13 +28,17 @@ pub struct BlockReader {
     /// By kind, ascending by `first`.
     pages: [Vec<PageEntry>; 8],
     names: OnceLock<Vec<LabelName>>,
-    dictionaries: Mutex<Cache<u64, Arc<Dictionary>>>,
-    series: Mutex<Cache<u64, Arc<SeriesPage>>>,
+    cache: Arc<BlockCache>,
+    /// The block's number in the cache.
+    number: u64,
 }
 
 impl BlockReader {
-    /// Reads and checks header, trailer and page table.
-    pub fn open(source: Arc<dyn BlockSource>) -> Result<Self, ColumnarError> {
+    /// Reads and checks header, trailer and page table. Decoded pages are kept in `cache`.
+    pub fn open(
+        source: Arc<dyn BlockSource>,
+        cache: Arc<BlockCache>,
+    ) -> Result<Self, ColumnarError> {
         let source = PageSource::new(source);
         let len = source.len();
         if len < (HEADER_LEN + TRAILER_LEN) as u64 {
@@ -65,8 +68,8 @@ impl BlockReader {
             summary,
             pages,
             names: OnceLock::new(),
-            dictionaries: Mutex::new(Cache::new(INDEX_CACHE_BYTES_MAX)),
-            series: Mutex::new(Cache::new(INDEX_CACHE_BYTES_MAX)),
+            number: cache.new_block(),
+            cache,
         })
     }
 
@@ -185,27 +188,68 @@ impl BlockReader {
     }
 
     pub(crate) fn dictionary(&self, page: &PageEntry) -> Result<Arc<Dictionary>, ColumnarError> {
-        if let Some(known) = self.dictionaries.lock().get(&page.offset) {
+        if let Some(Page::Dictionary(known)) = self.known(page) {
             return Ok(known);
         }
-        let bytes = self.read(page)?;
-        let dictionary = Dictionary::decode(&bytes, page.count as usize)
+        let decoded = Dictionary::decode(&self.read(page)?, page.count as usize)
             .map(Arc::new)
             .map_err(ColumnarError::codec(page.offset))?;
-        let mut cache = self.dictionaries.lock();
-        cache.insert(page.offset, Arc::clone(&dictionary), dictionary.bytes());
-        Ok(dictionary)
+        self.keep(page, Page::Dictionary(Arc::clone(&decoded)));
+        Ok(decoded)
     }
 
     pub(crate) fn series_page(&self, page: &PageEntry) -> Result<Arc<SeriesPage>, ColumnarError> {
-        if let Some(known) = self.series.lock().get(&page.offset) {
+        if let Some(Page::Series(known)) = self.known(page) {
+            return Ok(known);
+        }
+        let decoded = SeriesPage::new(self.read(page)?, page.count as usize)
+            .map(Arc::new)
+            .map_err(ColumnarError::codec(page.offset))?;
+        self.keep(page, Page::Series(Arc::clone(&decoded)));
+        Ok(decoded)
+    }
+
+    pub(crate) fn directory(&self, page: &PageEntry) -> Result<Arc<[Entry]>, ColumnarError> {
+        if let Some(Page::Directory(known)) = self.known(page) {
+            return Ok(known);
+        }
+        let codec = ColumnarError::codec(page.offset);
+        let first = u32::try_from(page.first)
+            .map_err(|_| codec(CodecError("series number over 32 bits")))?;
+        let entries = directory::decode(&self.read(page)?, first, page.count as usize);
+        let decoded: Arc<[Entry]> = entries.map_err(codec)?.into();
+        self.keep(page, Page::Directory(Arc::clone(&decoded)));
+        Ok(decoded)
+    }
+
+    pub(crate) fn times(&self, page: &PageEntry) -> Result<Arc<TimesReader>, ColumnarError> {
+        if let Some(Page::Times(known)) = self.known(page) {
+            return Ok(known);
+        }
+        let decoded = TimesReader::new(self.read(page)?, page.count as usize)
+            .map(Arc::new)
+            .map_err(ColumnarError::codec(page.offset))?;
+        self.keep(page, Page::Times(Arc::clone(&decoded)));
+        Ok(decoded)
+    }
+
+    pub(crate) fn values(&self, page: &PageEntry) -> Result<Bytes, ColumnarError> {
+        if !page.compressed {
+            return self.read(page);
+        }
+        if let Some(Page::Values(known)) = self.known(page) {
             return Ok(known);
         }
         let bytes = self.read(page)?;
-        let series = SeriesPage::new(bytes, page.count as usize)
-            .map(Arc::new)
-            .map_err(ColumnarError::codec(page.offset))?;
-        self.series.lock().insert(page.offset, Arc::clone(&series), series.bytes());
-        Ok(series)
+        self.keep(page, Page::Values(bytes.clone()));
+        Ok(bytes)
+    }
+
+    fn known(&self, page: &PageEntry) -> Option<Page> {
+        self.cache.get(self.number, page.offset)
+    }
+
+    fn keep(&self, page: &PageEntry, decoded: Page) {
+        self.cache.insert(self.number, page.offset, decoded);
     }
 }

@@ -4,6 +4,7 @@
 //! column of a sorted page repeats or ascends, so a series with ten labels takes a few bytes.
 
 use std::io::Write;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -241,13 +242,21 @@ pub(crate) fn decode_names(mut input: &[u8], count: usize) -> Result<Vec<LabelNa
     Ok(names)
 }
 
-/// An S page whose columns are still encoded.
-#[derive(Debug, Clone)]
+/// An S page whose columns are decoded when they are first asked for.
+#[derive(Debug)]
 pub(crate) struct SeriesPage {
     bytes: Bytes,
     rows: usize,
-    /// Number of the label and where its column lies, by label.
-    columns: Vec<(u32, std::ops::Range<usize>)>,
+    /// Ascending by label.
+    columns: Vec<Column>,
+}
+
+#[derive(Debug)]
+struct Column {
+    label: u32,
+    /// Where it lies in the page's bytes.
+    range: std::ops::Range<usize>,
+    decoded: OnceLock<Box<[u32]>>,
 }
 
 impl SeriesPage {
@@ -263,14 +272,14 @@ impl SeriesPage {
             let label = u32::try_from(varint::take(&mut input)?)
                 .map_err(|_| CodecError("impossible label number"))?;
             let len = varint::take_count(&mut input, bytes.len())?;
-            columns.push((label, end..end + len));
+            columns.push(Column { label, range: end..end + len, decoded: OnceLock::new() });
             end += len;
         }
         let base = bytes.len() - input.len();
-        if end != input.len() || !columns.is_sorted_by(|a, b| a.0 < b.0) {
+        if end != input.len() || !columns.is_sorted_by(|a, b| a.label < b.label) {
             return Err(CodecError("columns of a series page do not fit it"));
         }
-        for (_, range) in &mut columns {
+        for Column { range, .. } in &mut columns {
             *range = range.start + base..range.end + base;
         }
         Ok(Self { bytes, rows, columns })
@@ -282,21 +291,31 @@ impl SeriesPage {
 
     /// Numbers of the labels that occur here.
     pub(crate) fn labels(&self) -> impl Iterator<Item = u32> {
-        self.columns.iter().map(|(label, _)| *label)
+        self.columns.iter().map(|column| column.label)
     }
 
-    /// Ordinal + 1 of every row, 0 where there is none; `false` if the label does not occur.
-    pub(crate) fn column(&self, label: u32, out: &mut Vec<i64>) -> Result<bool, CodecError> {
-        let Ok(at) = self.columns.binary_search_by_key(&label, |(label, _)| *label) else {
-            return Ok(false);
+    /// Ordinal + 1 of every row, 0 where there is none; `None` if the label does not occur.
+    pub(crate) fn column(&self, label: u32) -> Result<Option<&[u32]>, CodecError> {
+        let Ok(at) = self.columns.binary_search_by_key(&label, |column| column.label) else {
+            return Ok(None);
         };
-        let mut input = &self.bytes[self.columns[at].1.clone()];
-        out.clear();
-        integers::decode(&mut input, self.rows, out)?;
-        if input.is_empty() { Ok(true) } else { Err(CodecError("bytes behind a label's column")) }
+        let column = &self.columns[at];
+        if let Some(decoded) = column.decoded.get() {
+            return Ok(Some(decoded));
+        }
+        let mut input = &self.bytes[column.range.clone()];
+        let mut cells = Vec::with_capacity(self.rows);
+        integers::decode(&mut input, self.rows, &mut cells)?;
+        if !input.is_empty() {
+            return Err(CodecError("bytes behind a label's column"));
+        }
+        let cells: Result<Box<[u32]>, _> = cells.into_iter().map(u32::try_from).collect();
+        let cells = cells.map_err(|_| CodecError("impossible number of a label's value"))?;
+        Ok(Some(column.decoded.get_or_init(|| cells)))
     }
 
+    /// With all columns decoded.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len() + self.columns.len() * 24
+        self.bytes.len() + self.columns.len() * (size_of::<Column>() + self.rows * 4)
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::columnar::block::format::{self, PageEntry, PageKind, Table};
-use crate::columnar::block::{BlockHeader, BlockOptions, BlockReader, BlockSummary, BlockWriter};
+use crate::columnar::block::{
+    BlockCache, BlockHeader, BlockOptions, BlockReader, BlockSummary, BlockWriter,
+};
 use crate::columnar::error::{ColumnarError, ErrorKind};
 use crate::columnar::schema;
 use crate::model::{
@@ -15,6 +17,10 @@ use crate::model::{
 type Content = Vec<(Labels, Vec<i64>, Vec<u64>)>;
 /// What a block should hold.
 type Model = BTreeMap<Labels, Vec<(i64, f64)>>;
+
+fn cache() -> Arc<BlockCache> {
+    Arc::new(BlockCache::new(1 << 20))
+}
 
 /// A small generator, so that data sets are the same everywhere.
 pub(crate) struct Random(pub(crate) u64);
@@ -75,7 +81,7 @@ fn write(model: &Model, options: BlockOptions, batch_rows: usize) -> (Bytes, Blo
 }
 
 fn open(bytes: &Bytes) -> Result<Arc<BlockReader>, ColumnarError> {
-    BlockReader::open(Arc::new(bytes.clone())).map(Arc::new)
+    BlockReader::open(Arc::new(bytes.clone()), cache()).map(Arc::new)
 }
 
 /// Everything a block holds, as bits; summaries are read too.
