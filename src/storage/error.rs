@@ -36,6 +36,9 @@ pub enum StorageError {
     Locked { path: PathBuf, holder: String },
     #[error("shutting down")]
     ShuttingDown,
+    /// The object store of the rollups did not do what it was asked.
+    #[error("object store: {source}")]
+    ObjectStore { source: object_store::Error },
     #[error("internal error: {0}")]
     Internal(String),
 }
@@ -50,6 +53,7 @@ impl StorageError {
             | StorageError::ReadOnly(_)
             | StorageError::WalPoisoned(_)
             | StorageError::LimitReached { .. }
+            | StorageError::ObjectStore { .. }
             | StorageError::ShuttingDown => ErrorKind::Resources,
         }
     }

@@ -15,6 +15,7 @@ pub mod options;
 pub mod part;
 pub mod plan;
 mod recovery;
+pub mod rollup;
 pub mod series;
 mod series_file;
 pub mod snapshot;
@@ -31,6 +32,7 @@ pub use error::StorageError;
 pub use metadata::MetadataStore;
 pub use options::{StorageOptions, WalSync};
 pub use part::{Part, PartSeries, ReadStats, SeriesReader};
+pub use rollup::{RollupBatch, RollupFile, RollupView};
 pub use snapshot::{SelectedSeries, Snapshot, SnapshotReader};
 pub use status::{
     BlockStatus, EngineStatus, FlushReport, HeadStatus, QuarantinedBlock, RecoveryReport,

@@ -86,6 +86,7 @@ pub(crate) fn recover(
         frozen: Vec::new(),
         active: Arc::new(Generation::new(first, known.flushed_lsn + 1)),
         tombstones: known.tombstones.values().cloned().map(Arc::new).collect(),
+        rollups: None,
     };
     let block_cache = Arc::new(BlockCache::new(options.block_cache_bytes_max));
     let store = Arc::new(Store {

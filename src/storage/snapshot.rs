@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 use crate::model::{Labels, Matcher, Samples, TimeRange};
 use crate::storage::error::{ErrorKind, StorageError};
 use crate::storage::part::{Part, PartSeries, ReadStats, SeriesReader};
+use crate::storage::rollup::RollupView;
 use crate::storage::tombstone::{Cover, Mask, Tombstone};
 
 /// What exists at one moment. Files of its parts stay readable until it is dropped.
@@ -28,6 +29,7 @@ pub struct Snapshot {
     parts: Vec<Arc<dyn Part>>,
     tombstones: Vec<Arc<Tombstone>>,
     warnings: Arc<Warnings>,
+    rollups: Option<RollupView>,
 }
 
 /// What is missing from a view and why, each once. Grows when reading meets damage.
@@ -81,7 +83,16 @@ impl Snapshot {
         for warning in warnings {
             known.add(warning);
         }
-        Self { parts, tombstones, warnings: Arc::new(known) }
+        Self { parts, tombstones, warnings: Arc::new(known), rollups: None }
+    }
+
+    pub(crate) fn with_rollups(self, rollups: Option<RollupView>) -> Self {
+        Self { rollups, ..self }
+    }
+
+    /// What the samples are summed up to; `None` if rollups are off.
+    pub fn rollups(&self) -> Option<&RollupView> {
+        self.rollups.as_ref()
     }
 
     pub fn parts(&self) -> &[Arc<dyn Part>] {

@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 use crate::storage::block_part::BlockPart;
 use crate::storage::memtable::Memtable;
 use crate::storage::part::Part;
+use crate::storage::rollup::{RollupSet, RollupView};
 use crate::storage::snapshot::Snapshot;
 use crate::storage::tombstone::Tombstone;
 use crate::storage::wal::Lsn;
@@ -29,6 +30,8 @@ pub(crate) struct State {
     pub(crate) active: Arc<Generation>,
     /// Ascending by id.
     pub(crate) tombstones: Vec<Arc<Tombstone>>,
+    /// `None` while rollups are off or not yet known.
+    pub(crate) rollups: Option<Arc<RollupSet>>,
 }
 
 /// A memtable that takes no more writes.
@@ -69,12 +72,14 @@ impl Generation {
 }
 
 impl State {
-    pub(crate) fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(self: &Arc<Self>) -> Snapshot {
         let blocks = self.blocks.iter().map(|block| Arc::clone(block) as Arc<dyn Part>);
         let frozen = self.frozen.iter().map(|frozen| frozen.generation.memtable.snapshot());
         let active = std::iter::once(self.active.memtable.snapshot());
+        let rollups = self.rollups.as_ref();
+        let rollups = rollups.map(|set| RollupView::new(Arc::clone(set), Arc::clone(self)));
         let parts = blocks.chain(frozen).chain(active).collect();
-        Snapshot::new(parts, self.tombstones.clone(), Vec::new())
+        Snapshot::new(parts, self.tombstones.clone(), Vec::new()).with_rollups(rollups)
     }
 
     /// Memtables, oldest first.

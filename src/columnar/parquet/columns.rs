@@ -68,6 +68,47 @@ const RESERVED: [&str; 19] = [
     DAY_KEY,
 ];
 
+/// Some of the columns of numbers; `bucket_end` always comes along.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct RollupColumnSet(u16);
+
+impl RollupColumnSet {
+    pub const NONE: Self = Self(0);
+    pub const COUNT: Self = Self(1);
+    pub const SUM: Self = Self(1 << 1);
+    pub const MIN: Self = Self(1 << 2);
+    pub const MAX: Self = Self(1 << 3);
+    pub const FIRST: Self = Self(1 << 4);
+    pub const LAST: Self = Self(1 << 5);
+    pub const FIRST_TS: Self = Self(1 << 6);
+    pub const LAST_TS: Self = Self(1 << 7);
+    pub const RESET_SUM: Self = Self(1 << 8);
+    pub const RESETS: Self = Self(1 << 9);
+    pub const CHANGES: Self = Self(1 << 10);
+    pub const STALE: Self = Self(1 << 11);
+    pub const ALL: Self = Self((1 << 12) - 1);
+
+    /// By the bits of the constants above.
+    const NAMES: [&str; 12] =
+        [COUNT, SUM, MIN, MAX, FIRST, LAST, FIRST_TS, LAST_TS, RESET_SUM, RESETS, CHANGES, STALE];
+
+    /// The columns of both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Their names in the file.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        let has = move |(bit, _): &(usize, &str)| self.0 & (1 << bit) != 0;
+        Self::NAMES.into_iter().enumerate().filter(has).map(|(_, name)| name)
+    }
+}
+
 /// Put before a label's name until it is free.
 const PREFIX: &str = "label_";
 

@@ -11,7 +11,7 @@ pub mod reader;
 pub mod rows;
 pub mod writer;
 
-pub use columns::LabelColumns;
+pub use columns::{LabelColumns, RollupColumnSet};
 pub use labels::LabelRuns;
 pub use rows::RollupRows;
 pub use writer::{RollupFileSummary, RollupFileWriter, RollupWriterOptions};

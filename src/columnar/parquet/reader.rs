@@ -12,7 +12,7 @@ use crate::columnar::aggregate::RollupColumns;
 use crate::columnar::error::ColumnarError;
 use crate::columnar::parquet::columns::{
     BUCKET_END, CHANGES, COUNT, FIRST, FIRST_TS, LAST, LAST_TS, LabelColumns, MAX, METRIC, MIN,
-    RESET_SUM, RESETS, STALE, SUM,
+    RESET_SUM, RESETS, RollupColumnSet, STALE, SUM,
 };
 use crate::model::{Labels, METRIC_NAME};
 
@@ -43,10 +43,11 @@ pub fn series_runs(
     Ok(runs)
 }
 
-/// Appends rows `range` of `batch` to `out`.
+/// Appends rows `range` of `batch` to `out`: `bucket_end` and the chosen columns.
 pub fn append_rows(
     batch: &RecordBatch,
     range: Range<usize>,
+    chosen: RollupColumnSet,
     out: &mut RollupColumns,
 ) -> Result<(), ColumnarError> {
     let times = |name| primitive::<arrow::datatypes::TimestampMillisecondType>(batch, name);
@@ -65,20 +66,41 @@ pub fn append_rows(
             range.clone().map(|row| if column.is_null(row) { 0.0 } else { column.value(row) }),
         );
     };
+    let is_chosen = |column| chosen.contains(column);
     extend_times(times(BUCKET_END)?, &mut out.bucket_end);
-    extend_counts(counts(COUNT)?, &mut out.count);
-    extend_values(values(SUM)?, &mut out.sum);
-    extend_values(values(MIN)?, &mut out.min);
-    extend_values(values(MAX)?, &mut out.max);
-    extend_values(values(FIRST)?, &mut out.first);
-    extend_values(values(LAST)?, &mut out.last);
-    extend_times(times(FIRST_TS)?, &mut out.first_ts);
-    extend_times(times(LAST_TS)?, &mut out.last_ts);
-    extend_values(values(RESET_SUM)?, &mut out.reset_sum);
-    extend_counts(counts(RESETS)?, &mut out.resets);
-    extend_counts(counts(CHANGES)?, &mut out.changes);
-    let stale = times(STALE)?;
-    out.stale_ts.extend(range.map(|row| stale.is_valid(row).then(|| stale.value(row))));
+    for (column, name, to) in [
+        (RollupColumnSet::COUNT, COUNT, &mut out.count),
+        (RollupColumnSet::RESETS, RESETS, &mut out.resets),
+        (RollupColumnSet::CHANGES, CHANGES, &mut out.changes),
+    ] {
+        if is_chosen(column) {
+            extend_counts(counts(name)?, to);
+        }
+    }
+    for (column, name, to) in [
+        (RollupColumnSet::SUM, SUM, &mut out.sum),
+        (RollupColumnSet::MIN, MIN, &mut out.min),
+        (RollupColumnSet::MAX, MAX, &mut out.max),
+        (RollupColumnSet::FIRST, FIRST, &mut out.first),
+        (RollupColumnSet::LAST, LAST, &mut out.last),
+        (RollupColumnSet::RESET_SUM, RESET_SUM, &mut out.reset_sum),
+    ] {
+        if is_chosen(column) {
+            extend_values(values(name)?, to);
+        }
+    }
+    for (column, name, to) in [
+        (RollupColumnSet::FIRST_TS, FIRST_TS, &mut out.first_ts),
+        (RollupColumnSet::LAST_TS, LAST_TS, &mut out.last_ts),
+    ] {
+        if is_chosen(column) {
+            extend_times(times(name)?, to);
+        }
+    }
+    if is_chosen(RollupColumnSet::STALE) {
+        let stale = times(STALE)?;
+        out.stale_ts.extend(range.map(|row| stale.is_valid(row).then(|| stale.value(row))));
+    }
     Ok(())
 }
 

@@ -149,6 +149,7 @@ mod tests {
 
     use super::*;
     use crate::columnar::aggregate::roll_up_samples;
+    use crate::columnar::parquet::columns::RollupColumnSet;
     use crate::columnar::parquet::reader::{append_rows, series_runs};
     use crate::model::{METRIC_NAME, Samples, stale_nan};
 
@@ -194,10 +195,12 @@ mod tests {
             let batch = batch.unwrap();
             for (labels, range) in series_runs(&batch, &columns).unwrap() {
                 match found.last_mut() {
-                    Some((last, rows)) if *last == labels => append_rows(&batch, range, rows),
+                    Some((last, rows)) if *last == labels => {
+                        append_rows(&batch, range, RollupColumnSet::ALL, rows)
+                    }
                     _ => {
                         let mut rows = RollupColumns::default();
-                        append_rows(&batch, range, &mut rows).unwrap();
+                        append_rows(&batch, range, RollupColumnSet::ALL, &mut rows).unwrap();
                         found.push((labels, rows));
                         Ok(())
                     }

@@ -3,14 +3,12 @@
 //! Columns are of atomics, so that a row is appended without a lock while others read what is
 //! before it: plain stores, and one releasing store of the length for each batch.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use crate::model::{SampleBatch, Samples, TimeRange};
-use crate::storage::plan::window_start;
 
 /// Rows of the first chunk; the next ones are twice as long each, so that small stores stay small.
 const CHUNK_ROWS_MIN: usize = 1024;
@@ -115,20 +113,6 @@ impl LogChunk {
     #[inline]
     pub(crate) fn value(&self, row: usize) -> f64 {
         f64::from_bits(self.values[row].load(Ordering::Relaxed))
-    }
-
-    /// Starts of the two-hour windows that rows lie in.
-    pub(crate) fn windows(&self) -> BTreeSet<i64> {
-        let mut starts = BTreeSet::new();
-        let mut last = None;
-        for row in 0..self.len() {
-            let start = window_start(self.timestamp(row));
-            if last != Some(start) {
-                starts.insert(start);
-                last = Some(start);
-            }
-        }
-        starts
     }
 
     /// An index of the first `len` rows.

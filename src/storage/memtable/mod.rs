@@ -14,7 +14,7 @@ mod log;
 mod part;
 mod run;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -49,6 +49,8 @@ pub struct Memtable {
     run_bytes: AtomicU64,
     min_ts: AtomicI64,
     max_ts: AtomicI64,
+    /// The first timestamp of each two-hour window that holds samples.
+    window_firsts: Mutex<BTreeMap<i64, i64>>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -79,6 +81,7 @@ impl Memtable {
             run_bytes: AtomicU64::new(0),
             min_ts: AtomicI64::new(i64::MAX),
             max_ts: AtomicI64::new(i64::MIN),
+            window_firsts: Mutex::default(),
         }
     }
 
@@ -90,6 +93,7 @@ impl Memtable {
         };
         self.min_ts.fetch_min(*min, Ordering::Relaxed);
         self.max_ts.fetch_max(*max, Ordering::Relaxed);
+        self.note_windows(&batch.timestamps, *min, *max);
         let mut row = 0;
         while row < batch.len() {
             let open = self.inner.read().open.clone();
@@ -104,6 +108,26 @@ impl Memtable {
             }
         }
         self.samples.fetch_add(batch.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Before the rows can be seen, so that no reader misses a window.
+    fn note_windows(&self, timestamps: &[i64], min: i64, max: i64) {
+        let mut firsts = self.window_firsts.lock();
+        let mut note = |at: i64| {
+            let first = firsts.entry(window_start(at)).or_insert(at);
+            *first = (*first).min(at);
+        };
+        if window_start(min) == window_start(max) {
+            note(min);
+        } else {
+            // A backfill: rows come series by series, each ascending.
+            timestamps.iter().for_each(|at| note(*at));
+        }
+    }
+
+    /// Start and first timestamp of each two-hour window that holds samples, ascending.
+    pub(crate) fn window_firsts(&self) -> Vec<(i64, i64)> {
+        self.window_firsts.lock().iter().map(|(start, first)| (*start, *first)).collect()
     }
 
     /// Rows that were appended; a sample that was written twice counts twice.
@@ -164,16 +188,10 @@ impl Memtable {
         sealed.into_iter().for_each(|chunk| self.pool.give(chunk));
     }
 
-    /// The two-hour windows that hold samples, ascending. Looks at every row that is not sealed.
+    /// The two-hour windows that hold samples, ascending.
     pub fn windows(&self) -> Vec<TimeRange> {
-        let inner = self.inner.read().clone();
-        let mut starts: BTreeSet<i64> =
-            inner.runs.iter().map(|run| window_start(run.range().start())).collect();
-        for chunk in inner.full.iter().chain(&inner.open) {
-            starts.extend(chunk.windows());
-        }
         let window = |start: i64| TimeRange::new(start, start.saturating_add(WINDOW_MS - 1));
-        starts.into_iter().filter_map(window).collect()
+        self.window_firsts.lock().keys().copied().filter_map(window).collect()
     }
 
     /// What is in it now, unchanging.

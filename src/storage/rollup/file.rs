@@ -1,0 +1,111 @@
+//! One rollup file, as the manifest knows it.
+
+use std::sync::Arc;
+
+use object_store::path::Path;
+use parquet::file::metadata::ParquetMetaData;
+use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
+
+use crate::model::{Resolution, Span, Timestamp};
+use crate::storage::plan::WINDOW_MS;
+use crate::storage::wal::Lsn;
+
+/// A Parquet file of rollup rows.
+#[derive(Debug)]
+pub struct RollupFile {
+    facts: FileFacts,
+    resolution: Resolution,
+    location: Path,
+    /// What stands at the file's end, once it was read.
+    footer: OnceCell<Arc<ParquetMetaData>>,
+}
+
+/// What `_manifest.json` says of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FileFacts {
+    /// Below the manifest's directory.
+    pub(crate) path: String,
+    pub(crate) resolution: String,
+    pub(crate) rows: u64,
+    pub(crate) series: u64,
+    pub(crate) bytes: u64,
+    pub(crate) first_metric: String,
+    pub(crate) last_metric: String,
+    /// The stretches that the file holds all rows of, ascending.
+    pub(crate) spans: Vec<BuiltSpan>,
+}
+
+/// A stretch `(start, start + 2 h]` and what its rows were made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BuiltSpan {
+    pub(crate) start_ms: Timestamp,
+    /// Everything in the log up to here was in blocks, and these are what the rows sum up.
+    pub(crate) source_lsn: Lsn,
+    pub(crate) samples: u64,
+}
+
+impl BuiltSpan {
+    pub(crate) fn span(self) -> Span {
+        span_at(self.start_ms)
+    }
+}
+
+/// The unit of building that begins (and leaves out) `start`.
+pub(crate) fn span_at(start: Timestamp) -> Span {
+    Span { start, end: start.saturating_add(WINDOW_MS) }
+}
+
+impl RollupFile {
+    #[expect(dead_code, reason = "the builder comes next")]
+    pub(crate) fn new(facts: FileFacts, resolution: Resolution, root: &Path) -> Self {
+        let location = root.parts().chain(Path::from(facts.path.as_str()).parts()).collect();
+        Self { facts, resolution, location, footer: OnceCell::new() }
+    }
+
+    /// Where the file lies in the object store.
+    pub fn location(&self) -> &Path {
+        &self.location
+    }
+
+    pub fn resolution(&self) -> Resolution {
+        self.resolution
+    }
+
+    /// The stretch that its buckets lie in; there may be holes.
+    pub fn span(&self) -> Span {
+        let first = self.facts.spans.first().map_or(0, |span| span.start_ms);
+        let last = self.facts.spans.last().map_or(0, |span| span.span().end);
+        Span { start: first, end: last }
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.facts.rows
+    }
+
+    pub fn series(&self) -> u64 {
+        self.facts.series
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.facts.bytes
+    }
+
+    /// Raw samples that its rows sum up.
+    pub fn samples(&self) -> u64 {
+        self.facts.spans.iter().map(|span| span.samples).sum()
+    }
+
+    /// The first and the last metric name in it.
+    pub fn metrics(&self) -> (&str, &str) {
+        (&self.facts.first_metric, &self.facts.last_metric)
+    }
+
+    pub(crate) fn facts(&self) -> &FileFacts {
+        &self.facts
+    }
+
+    pub(crate) fn footer(&self) -> &OnceCell<Arc<ParquetMetaData>> {
+        &self.footer
+    }
+}

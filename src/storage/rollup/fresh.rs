@@ -1,0 +1,73 @@
+//! Which spans are right: derived from the log sequence numbers of what raw samples there are.
+//!
+//! A span was built from all blocks of a state in which everything up to its `source_lsn` was in
+//! blocks. It is out of date exactly if something later touched it. Late writes, compactions,
+//! restarts need no other bookkeeping.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::model::Timestamp;
+use crate::storage::plan::WINDOW_MS;
+use crate::storage::rollup::file::BuiltSpan;
+use crate::storage::state::State;
+use crate::storage::wal::Lsn;
+
+/// The last writes to each two-hour window, as one state of the store knows them.
+#[derive(Debug, Default)]
+pub(crate) struct Freshness {
+    /// By the window's start, the last write in blocks.
+    windows: HashMap<Timestamp, Lsn>,
+    /// By the window's start, the last write of blocks that may have a sample at that instant,
+    /// which belongs to the span that ends there.
+    edges: HashMap<Timestamp, Lsn>,
+    /// Windows that have samples in memory.
+    in_memory: HashSet<Timestamp>,
+    /// Windows that have a sample in memory at their first instant.
+    edges_in_memory: HashSet<Timestamp>,
+}
+
+impl Freshness {
+    pub(crate) fn of(state: &State) -> Self {
+        let mut fresh = Self::default();
+        for block in &state.blocks {
+            let meta = block.meta();
+            let mut start = meta.window.start();
+            for &lsn in &meta.written {
+                raise(&mut fresh.windows, start, lsn);
+                if meta.time_range.contains(start) {
+                    raise(&mut fresh.edges, start, lsn);
+                }
+                start = start.saturating_add(WINDOW_MS);
+            }
+        }
+        for generation in state.generations() {
+            for (start, first) in generation.memtable.window_firsts() {
+                fresh.in_memory.insert(start);
+                if first == start {
+                    fresh.edges_in_memory.insert(start);
+                }
+            }
+        }
+        fresh
+    }
+
+    /// Whether the rows sum up what is in blocks.
+    pub(crate) fn is_built(&self, built: &BuiltSpan) -> bool {
+        let later = |known: &HashMap<_, Lsn>, start| {
+            known.get(&start).is_some_and(|lsn| *lsn > built.source_lsn)
+        };
+        !later(&self.windows, built.start_ms) && !later(&self.edges, built.span().end)
+    }
+
+    /// Whether the rows sum up what is in blocks and in memory.
+    pub(crate) fn is_clean(&self, built: &BuiltSpan) -> bool {
+        self.is_built(built)
+            && !self.in_memory.contains(&built.start_ms)
+            && !self.edges_in_memory.contains(&built.span().end)
+    }
+}
+
+fn raise(known: &mut HashMap<Timestamp, Lsn>, start: Timestamp, lsn: Lsn) {
+    let last = known.entry(start).or_default();
+    *last = (*last).max(lsn);
+}

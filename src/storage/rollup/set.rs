@@ -1,0 +1,19 @@
+//! The rollups of one state of the store: live files, columns, and where they lie.
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use crate::columnar::parquet::LabelColumns;
+use crate::storage::rollup::file::RollupFile;
+
+/// What `_manifest.json` said at one moment.
+#[derive(Debug)]
+pub(crate) struct RollupSet {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) root: Path,
+    pub(crate) labels: LabelColumns,
+    /// Ascending by time within each resolution.
+    pub(crate) files: Vec<Arc<RollupFile>>,
+}

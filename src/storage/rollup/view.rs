@@ -1,0 +1,135 @@
+//! The rollups of one snapshot: which stretches may answer, which files there are, and rows.
+
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use futures::stream::{self, BoxStream, StreamExt};
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use crate::columnar::aggregate::RollupColumns;
+use crate::columnar::parquet::{LabelColumns, RollupColumnSet};
+use crate::model::{Labels, Matcher, Resolution, Span};
+use crate::storage::error::StorageError;
+use crate::storage::rollup::file::{BuiltSpan, RollupFile};
+use crate::storage::rollup::fresh::Freshness;
+use crate::storage::rollup::read;
+use crate::storage::rollup::set::RollupSet;
+use crate::storage::state::State;
+
+/// The rollups of one snapshot; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct RollupView {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    set: Arc<RollupSet>,
+    /// The raw samples that the rows are judged by.
+    state: Arc<State>,
+    fresh: OnceLock<Freshness>,
+}
+
+/// Rows of some series of one file.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct RollupBatch {
+    /// Ascending by labels, with the series' rows. A series with many rows may go on in the next
+    /// batch.
+    pub series: Vec<(Labels, Range<usize>)>,
+    /// `bucket_end` and the columns that were asked for; the others are empty.
+    pub rows: RollupColumns,
+    /// What reading these rows cost: bytes fetched from the object store, and rows decoded.
+    pub bytes_read: u64,
+    pub rows_read: u64,
+}
+
+impl RollupView {
+    pub(crate) fn new(set: Arc<RollupSet>, state: Arc<State>) -> Self {
+        Self { inner: Arc::new(Inner { set, state, fresh: OnceLock::new() }) }
+    }
+
+    /// Stretches of whole buckets in which rows equal what the snapshot's raw samples give (or
+    /// gave, where those have expired): ascending, disjoint, joined where they touch.
+    pub fn clean(&self, resolution: Resolution) -> Vec<Span> {
+        let fresh = self.inner.fresh.get_or_init(|| Freshness::of(&self.inner.state));
+        joined(self.built(resolution).filter(|built| fresh.is_clean(built)).map(BuiltSpan::span))
+    }
+
+    /// Stretches that have rows at all, clean or not: raw samples may have expired.
+    pub fn covered(&self, resolution: Resolution) -> Vec<Span> {
+        joined(self.built(resolution).map(BuiltSpan::span))
+    }
+
+    /// Live files, ascending by time.
+    pub fn files(&self, resolution: Resolution) -> Vec<Arc<RollupFile>> {
+        self.of(resolution).cloned().collect()
+    }
+
+    pub fn object_store(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.inner.set.store)
+    }
+
+    /// Where the files lie in the object store.
+    pub fn root(&self) -> &Path {
+        &self.inner.set.root
+    }
+
+    /// Which column holds which label. A file has those that were known when it was written.
+    pub fn label_columns(&self) -> &LabelColumns {
+        &self.inner.set.labels
+    }
+
+    /// Rows of the series that satisfy all matchers, of buckets that end in `span`. Per file
+    /// ascending by labels, then time; files ascending by time. `bucket_end` and `columns` are
+    /// read.
+    pub fn read(
+        &self,
+        resolution: Resolution,
+        matchers: &[Matcher],
+        span: Span,
+        columns: RollupColumnSet,
+    ) -> BoxStream<'static, Result<RollupBatch, StorageError>> {
+        let wanted = Arc::new(read::Wanted { matchers: matchers.to_vec(), span, columns });
+        let overlaps = |file: &Arc<RollupFile>| file.span().intersect(span).is_some();
+        let files: Vec<_> = self.of(resolution).filter(|file| overlaps(file)).cloned().collect();
+        let set = Arc::clone(&self.inner.set);
+        stream::iter(files)
+            .flat_map(move |file| read::rows(Arc::clone(&set), file, Arc::clone(&wanted)))
+            .boxed()
+    }
+
+    fn of(&self, resolution: Resolution) -> impl Iterator<Item = &Arc<RollupFile>> {
+        self.inner.set.files.iter().filter(move |file| file.resolution() == resolution)
+    }
+
+    fn built(&self, resolution: Resolution) -> impl Iterator<Item = BuiltSpan> {
+        self.of(resolution).flat_map(|file| file.facts().spans.iter().copied())
+    }
+}
+
+/// Sorts, and joins what touches.
+fn joined(spans: impl Iterator<Item = Span>) -> Vec<Span> {
+    let mut spans: Vec<Span> = spans.collect();
+    spans.sort_unstable();
+    let mut joined: Vec<Span> = Vec::new();
+    for span in spans {
+        match joined.last_mut() {
+            Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
+            _ => joined.push(span),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_that_touch_are_joined() {
+        let spans = [(4, 6), (0, 2), (2, 4), (8, 10)].map(|(start, end)| Span { start, end });
+        let wanted = [Span { start: 0, end: 6 }, Span { start: 8, end: 10 }];
+        assert_eq!(joined(spans.into_iter()), wanted);
+    }
+}
