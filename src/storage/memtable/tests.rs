@@ -1,6 +1,6 @@
 //! The memtable against a plain map, and against itself while it is written to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;

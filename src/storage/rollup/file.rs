@@ -7,8 +7,9 @@ use parquet::file::metadata::ParquetMetaData;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
-use crate::model::{Resolution, Span, Timestamp};
+use crate::model::{Resolution, Span, TimeRange, Timestamp};
 use crate::storage::plan::WINDOW_MS;
+use crate::storage::tombstone::Tombstone;
 use crate::storage::wal::Lsn;
 
 /// A Parquet file of rollup rows.
@@ -42,12 +43,20 @@ pub(crate) struct BuiltSpan {
     pub(crate) start_ms: Timestamp,
     /// Everything in the log up to here was in blocks, and these are what the rows sum up.
     pub(crate) source_lsn: Lsn,
+    /// The last tombstone that the rows know of.
+    pub(crate) cleaned: u64,
     pub(crate) samples: u64,
 }
 
 impl BuiltSpan {
     pub(crate) fn span(self) -> Span {
         span_at(self.start_ms)
+    }
+
+    /// Whether the rows may sum up samples that the tombstone hides.
+    pub(crate) fn is_touched_by(self, tombstone: &Tombstone) -> bool {
+        let overlaps = |range: TimeRange| range.overlaps(tombstone.range);
+        self.cleaned < tombstone.id && self.span().range().is_some_and(overlaps)
     }
 }
 

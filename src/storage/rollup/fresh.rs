@@ -5,11 +5,13 @@
 //! restarts need no other bookkeeping.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::model::Timestamp;
 use crate::storage::plan::WINDOW_MS;
 use crate::storage::rollup::file::BuiltSpan;
 use crate::storage::state::State;
+use crate::storage::tombstone::Tombstone;
 use crate::storage::wal::Lsn;
 
 /// The last writes to each two-hour window, as one state of the store knows them.
@@ -24,11 +26,12 @@ pub(crate) struct Freshness {
     in_memory: HashSet<Timestamp>,
     /// Windows that have a sample in memory at their first instant.
     edges_in_memory: HashSet<Timestamp>,
+    tombstones: Vec<Arc<Tombstone>>,
 }
 
 impl Freshness {
     pub(crate) fn of(state: &State) -> Self {
-        let mut fresh = Self::default();
+        let mut fresh = Self { tombstones: state.tombstones.clone(), ..Self::default() };
         for block in &state.blocks {
             let meta = block.meta();
             let mut start = meta.window.start();
@@ -56,7 +59,9 @@ impl Freshness {
         let later = |known: &HashMap<_, Lsn>, start| {
             known.get(&start).is_some_and(|lsn| *lsn > built.source_lsn)
         };
-        !later(&self.windows, built.start_ms) && !later(&self.edges, built.span().end)
+        !later(&self.windows, built.start_ms)
+            && !later(&self.edges, built.span().end)
+            && !self.tombstones.iter().any(|tombstone| built.is_touched_by(tombstone))
     }
 
     /// Whether the rows sum up what is in blocks and in memory.
