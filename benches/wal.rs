@@ -25,7 +25,6 @@ struct Nowhere;
 impl CommitSink for Nowhere {
     fn apply(&self, _: Lsn, _: &SampleBatch) {}
     fn apply_metadata(&self, _: Lsn, _: &str, _: &Metadata) {}
-    fn apply_tombstone(&self, _: Lsn, _: &[u8]) {}
     fn group_applied(&self, _: Lsn) {}
     fn rotated(&self, _: Lsn) {}
 }
@@ -38,9 +37,6 @@ impl ReplaySink for Nowhere {
         Ok(())
     }
     fn metadata(&mut self, _: Lsn, _: &str, _: &Metadata) -> Result<(), StorageError> {
-        Ok(())
-    }
-    fn tombstone(&mut self, _: Lsn, _: &[u8]) -> Result<(), StorageError> {
         Ok(())
     }
 }

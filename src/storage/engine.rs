@@ -16,6 +16,7 @@ use crate::ingest::SeriesResolver;
 use crate::model::{Metadata, SampleBatch, TimeRange};
 use crate::storage::background::Background;
 use crate::storage::block_part::BlockPart;
+use crate::storage::delete::Deletion;
 use crate::storage::error::StorageError;
 use crate::storage::flush::Flusher;
 use crate::storage::metadata::MetadataStore;
@@ -25,13 +26,14 @@ use crate::storage::plan::{self, Bounds, Failures, Situation, Step};
 use crate::storage::recovery::{self, Recovered};
 use crate::storage::series::{KEY_CACHE_BYTES_MAX, KeyCache};
 use crate::storage::snapshot::Snapshot;
+use crate::storage::state::State;
 use crate::storage::status::{
     EngineStatus, FlushReport, HeadStatus, QuarantinedBlock, RecoveryReport, ReplayProgress,
     WalStatus,
 };
 use crate::storage::store::Store;
 use crate::storage::vfs::{Vfs, VfsLock};
-use crate::storage::wal::{LogState, Wal};
+use crate::storage::wal::{LogState, Lsn, Wal};
 use crate::telemetry::Telemetry;
 
 /// Times the bound of the head at which writes are refused: flushes do not keep up.
@@ -41,11 +43,11 @@ const HEAD_BOUNDS_MAX: u64 = 3;
 #[derive(Debug)]
 pub struct Engine {
     this: Weak<Engine>,
-    store: Arc<Store>,
-    wal: Arc<Wal>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) wal: Arc<Wal>,
     keys: KeyCache,
     /// Held while a flush runs.
-    flusher: Mutex<Flusher>,
+    pub(crate) flusher: Mutex<Flusher>,
     flushes: Mutex<Flushes>,
     background: Mutex<Option<Background>>,
     recovery: RecoveryReport,
@@ -288,16 +290,27 @@ impl Engine {
     /// Freezes what is in memory and flushes all of it.
     async fn flush_everything(&self) -> Result<FlushReport, StorageError> {
         self.wal.rotate().await?;
-        let engine = self.this.upgrade().ok_or(StorageError::ShuttingDown)?;
+        let engine = self.handle()?;
         run_blocking(move || engine.flush_frozen()).await?
     }
 
     /// Makes blocks of all frozen memtables and shortens the log.
     fn flush_frozen(&self) -> Result<FlushReport, StorageError> {
-        let mut flusher = self.flusher.lock();
+        self.flush_frozen_with(&mut self.flusher.lock(), None)
+    }
+
+    /// [`Engine::flush_frozen`], with deletions of what lies before a boundary.
+    pub(crate) fn flush_frozen_with(
+        &self,
+        flusher: &mut Flusher,
+        mut deletions: Option<(Lsn, Vec<Deletion>)>,
+    ) -> Result<FlushReport, StorageError> {
         let mut total = FlushReport::default();
-        while self.store.state.with(|state| !state.frozen.is_empty()) {
-            match flusher.flush_oldest(&self.store) {
+        let oldest = |state: &State| state.frozen.first().map(|frozen| frozen.lsn_last);
+        while let Some(lsn_last) = self.store.state.with(oldest) {
+            let due = deletions.take_if(|(boundary, _)| *boundary == lsn_last);
+            let due = due.map(|(_, deletions)| deletions).unwrap_or_default();
+            match flusher.flush_oldest(&self.store, due) {
                 Ok(report) => total.add(&report),
                 Err(error) => {
                     self.note_failure(&error);
@@ -331,7 +344,12 @@ impl Engine {
         self.store.telemetry.flush_failures.inc();
     }
 
-    fn check_open(&self) -> Result<(), StorageError> {
+    /// For work on another thread.
+    pub(crate) fn handle(&self) -> Result<Arc<Self>, StorageError> {
+        self.this.upgrade().ok_or(StorageError::ShuttingDown)
+    }
+
+    pub(crate) fn check_open(&self) -> Result<(), StorageError> {
         if self.closing.load(Ordering::Acquire) { Err(StorageError::ShuttingDown) } else { Ok(()) }
     }
 }
@@ -345,7 +363,7 @@ impl Drop for Engine {
     }
 }
 
-async fn run_blocking<T: Send + 'static>(
+pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, StorageError> {
     tokio::task::spawn_blocking(work)

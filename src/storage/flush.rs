@@ -12,10 +12,12 @@
 //! at 3, nobody knows whether the edit is on disk: its files stay, and the next attempt names
 //! the same files in a manifest written anew.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::columnar::block::{BlockHeader, BlockOptions};
 use crate::storage::blocks::write_block;
+use crate::storage::delete::Deletion;
 use crate::storage::error::StorageError;
 use crate::storage::manifest::{BlockMeta, Item};
 use crate::storage::series_file;
@@ -23,6 +25,7 @@ use crate::storage::snapshot::Snapshot;
 use crate::storage::state::Frozen;
 use crate::storage::status::FlushReport;
 use crate::storage::store::Store;
+use crate::storage::tombstone::Tombstone;
 use crate::storage::vfs::{replace_file, temporary_path};
 use crate::storage::wal::Lsn;
 
@@ -53,8 +56,12 @@ impl Flusher {
     }
 
     /// Makes blocks of the oldest frozen memtable. When it returns, the log up to its end is no
-    /// longer needed.
-    pub(crate) fn flush_oldest(&mut self, store: &Store) -> Result<FlushReport, StorageError> {
+    /// longer needed, and what is deleted of it and of all before is hidden.
+    pub(crate) fn flush_oldest(
+        &mut self,
+        store: &Store,
+        deletions: Vec<Deletion>,
+    ) -> Result<FlushReport, StorageError> {
         let state = store.state.load();
         let Some(frozen) = state.frozen.first() else { return Ok(FlushReport::default()) };
         let started = store.clock.monotonic();
@@ -63,11 +70,19 @@ impl Flusher {
             _ => prepare(store, frozen)?,
         };
         self.write_metadata(store)?;
-        if let Err(error) = commit(store, &prepared) {
+        // A deletion whose edit fails is not tried again: whoever asked for it is told.
+        let tombstones: Vec<Tombstone> = deletions
+            .into_iter()
+            .map(|Deletion { matchers, range }| {
+                let (id, lsn) = (store.new_file_id(), prepared.lsn_last);
+                Tombstone { id, lsn, range, matchers }
+            })
+            .collect();
+        if let Err(error) = commit(store, &prepared, &tombstones) {
             self.prepared = Some(prepared);
             return Err(error);
         }
-        publish(store, &prepared);
+        publish(store, &prepared, tombstones);
         let took = store.clock.monotonic().saturating_sub(started);
         Ok(report(&prepared, took, store.clock.now_ms()))
     }
@@ -157,22 +172,28 @@ fn write_series(store: &Store) -> Result<(Vec<Item>, u64), StorageError> {
 }
 
 /// The one edit that makes the flush count.
-fn commit(store: &Store, prepared: &Prepared) -> Result<(), StorageError> {
+fn commit(
+    store: &Store,
+    prepared: &Prepared,
+    tombstones: &[Tombstone],
+) -> Result<(), StorageError> {
     let blocks = prepared.blocks.iter().cloned().map(Item::AddBlock);
     let flushed = Item::Flushed { lsn: prepared.lsn_last, next_series_id: prepared.next_series_id };
-    let items: Vec<Item> =
-        blocks.chain(prepared.series_files.iter().cloned()).chain([flushed]).collect();
+    let tombstones = tombstones.iter().cloned().map(Item::AddTombstone);
+    let series_files = prepared.series_files.iter().cloned();
+    let items: Vec<Item> = blocks.chain(series_files).chain([flushed]).chain(tombstones).collect();
     store.manifest.lock().commit(&items)
 }
 
 /// Puts the blocks in the memtable's place, for the next reader. Removes what the edit replaced.
-fn publish(store: &Store, prepared: &Prepared) {
+fn publish(store: &Store, prepared: &Prepared, tombstones: Vec<Tombstone>) {
     let parts: Vec<_> =
         prepared.blocks.iter().map(|block| store.block_part(block.clone())).collect();
     store.state.change(|state| {
         let flushed = state.frozen.remove(0);
         assert_eq!(flushed.lsn_last, prepared.lsn_last, "memtables are flushed in order");
         state.blocks.extend(parts);
+        state.tombstones.extend(tombstones.into_iter().map(Arc::new));
     });
     for item in &prepared.series_files {
         if let Item::RemoveSeriesFile { id } = item

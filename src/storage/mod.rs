@@ -3,6 +3,7 @@
 mod background;
 mod block_part;
 mod blocks;
+pub mod delete;
 pub mod engine;
 pub mod error;
 mod flush;
@@ -27,6 +28,7 @@ pub mod tombstone;
 pub mod vfs;
 pub mod wal;
 
+pub use delete::{Deletion, DeletionCount};
 pub use engine::Engine;
 pub use error::StorageError;
 pub use metadata::MetadataStore;

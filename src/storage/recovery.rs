@@ -228,7 +228,7 @@ impl ReplaySink for Replay<'_> {
         self.progress.add_samples(batch.len() as u64);
         if self.store.head_bytes() > self.store.options.head_bytes_max {
             self.store.freeze(lsn);
-            self.flusher.flush_oldest(self.store)?;
+            self.flusher.flush_oldest(self.store, Vec::new())?;
             self.flushes += 1;
         }
         Ok(())
@@ -236,11 +236,6 @@ impl ReplaySink for Replay<'_> {
 
     fn metadata(&mut self, lsn: Lsn, name: &str, metadata: &Metadata) -> Result<(), StorageError> {
         self.store.apply_metadata(lsn, name, metadata);
-        Ok(())
-    }
-
-    fn tombstone(&mut self, lsn: Lsn, tombstone: &[u8]) -> Result<(), StorageError> {
-        self.store.apply_tombstone(lsn, tombstone);
         Ok(())
     }
 

@@ -122,10 +122,6 @@ impl CommitSink for Store {
         self.metadata.record(name, metadata);
     }
 
-    fn apply_tombstone(&self, lsn: Lsn, _tombstone: &[u8]) {
-        tracing::error!(lsn, "a deletion is in the log, which this version does not write");
-    }
-
     fn group_applied(&self, _lsn: Lsn) {
         let is_due = |state: &State| {
             let memtable = &state.active.memtable;

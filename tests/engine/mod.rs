@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use aetherdb::clock::{Clock, ManualClock};
 use aetherdb::ingest::SeriesResolver;
-use aetherdb::model::{Labels, METRIC_NAME, SampleBatch, Samples, SeriesRef, TimeRange};
+use aetherdb::model::{
+    Labels, METRIC_NAME, MatchOp, Matcher, SampleBatch, Samples, SeriesRef, TimeRange,
+};
 use aetherdb::storage::vfs::Vfs;
-use aetherdb::storage::{Engine, ReplayProgress, Snapshot, StorageError, StorageOptions};
+use aetherdb::storage::{Deletion, Engine, ReplayProgress, Snapshot, StorageError, StorageOptions};
 use aetherdb::telemetry::Telemetry;
 
 use crate::support::Random;
@@ -79,16 +81,52 @@ fn add(model: &mut Model, rows: &Rows) {
     model.extend(rows.iter().map(|(series, at, bits)| ((*series, *at), *bits)));
 }
 
+/// A deletion of some of `series` series' samples, somewhere in the time that [`random_rows`] has.
+fn random_deletion(random: &mut Random, series: u64) -> Deletion {
+    let number = u32::try_from(random.below(series)).unwrap();
+    let matchers = match random.below(4) {
+        0 => vec![Matcher::equal(METRIC_NAME, labels(number).metric_name())],
+        1 => vec![Matcher::equal("n", number.to_string())],
+        2 => vec![Matcher::new(MatchOp::NotRegex, "n", format!("{number}|1")).unwrap()],
+        _ => Vec::new(),
+    };
+    let base = 1_699_000_000_000;
+    let start = base + i64::try_from(random.below(50_000)).unwrap();
+    let end = start + i64::try_from(random.below(30_000)).unwrap();
+    let range = match random.below(5) {
+        0 => TimeRange::ALL,
+        1 => TimeRange::new(i64::MIN, start).unwrap(),
+        _ => TimeRange::new(start, end).unwrap(),
+    };
+    Deletion { matchers, range }
+}
+
+/// Whether a deletion deletes this sample.
+fn is_deleted(series: u32, at: i64, Deletion { matchers, range }: &Deletion) -> bool {
+    range.contains(at) && matchers.iter().all(|matcher| matcher.matches_labels(&labels(series)))
+}
+
+fn remove(model: &mut Model, deletions: &[Deletion]) {
+    model.retain(|(series, at), _| {
+        !deletions.iter().any(|deletion| is_deleted(*series, *at, deletion))
+    });
+}
+
 /// Everything in a snapshot; a warning is an error.
 fn contents(snapshot: &Snapshot) -> Result<Model, String> {
+    selection(snapshot, &[], TimeRange::ALL)
+}
+
+/// What a query for these series and this time reads.
+fn selection(snapshot: &Snapshot, matchers: &[Matcher], range: TimeRange) -> Result<Model, String> {
     let mut found = Model::new();
     let mut samples = Samples::default();
-    let selected = snapshot.select(&[], TimeRange::ALL).map_err(|error| error.to_string())?;
+    let selected = snapshot.select(matchers, range).map_err(|error| error.to_string())?;
     let mut reader = snapshot.reader();
     for series in &selected {
         let number: u32 = series.labels.get("n").unwrap().parse().unwrap();
         assert_eq!(series.labels, labels(number));
-        reader.read(series, TimeRange::ALL, &mut samples).map_err(|error| error.to_string())?;
+        reader.read(series, range, &mut samples).map_err(|error| error.to_string())?;
         assert!(samples.timestamps.windows(2).all(|two| two[0] < two[1]));
         for (at, value) in samples.timestamps.iter().zip(&samples.values) {
             found.insert((number, *at), value.to_bits());

@@ -1,46 +1,85 @@
-//! Writes in any order, duplicates, flushes and restarts, with nothing going wrong: the store
-//! and a map say the same after each step.
+//! Writes in any order, duplicates, deletions, flushes and restarts, with nothing going wrong: the
+//! store and a map say the same after each step.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use aetherdb::model::TimeRange;
 use aetherdb::storage::vfs::SimVfs;
+use aetherdb::storage::{Deletion, DeletionCount, Snapshot};
 
-use super::{Model, add, batch, contents, open, options, random_rows};
+use super::{
+    Model, add, batch, contents, is_deleted, open, options, random_deletion, random_rows, remove,
+    selection,
+};
 use crate::support::{Random, setting};
+
+const SERIES: u64 = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_store_equals_a_map() {
     let seed = setting("AETHER_MODEL_SEED", 11);
-    for case in 0..setting("AETHER_MODEL_CASES", 40) {
+    for case in 0..setting("AETHER_MODEL_CASES", 200) {
         let mut random = Random(seed.wrapping_add(case));
         let disk = SimVfs::new(seed);
         let mut engine = open(options(), Arc::new(disk.clone())).unwrap();
         let mut model = Model::new();
         for step in 0..25 {
-            match random.below(10) {
-                0 | 1 => {
+            match random.below(16) {
+                0..=2 => {
                     engine.flush().await.unwrap();
                 }
-                2 => {
+                3 => {
                     engine.close().await.unwrap();
                     drop(engine);
                     engine = open(options(), Arc::new(disk.clone())).unwrap();
                 }
-                3 => {
+                4 => {
                     drop(engine);
                     engine = open(options(), Arc::new(disk.clone())).unwrap();
                 }
+                5..=7 => {
+                    let deletions: Vec<_> = (0..1 + random.below(3))
+                        .map(|_| random_deletion(&mut random, SERIES))
+                        .collect();
+                    let counted = engine.count_deletions(deletions.clone()).await.unwrap();
+                    let expected: Vec<_> =
+                        deletions.iter().map(|deletion| count(&model, deletion)).collect();
+                    assert_eq!(counted, expected, "case {case}, step {step}");
+                    engine.delete(deletions.clone()).await.unwrap();
+                    remove(&mut model, &deletions);
+                }
                 _ => {
-                    let rows = random_rows(&mut random, 8);
+                    let rows = random_rows(&mut random, SERIES);
                     engine.append(batch(&engine, &rows).unwrap()).await.unwrap();
                     add(&mut model, &rows);
                 }
             }
-            let found = contents(&engine.snapshot()).unwrap();
-            assert_eq!(found, model, "case {case}, step {step}");
+            let snapshot = engine.snapshot();
+            assert_eq!(contents(&snapshot).unwrap(), model, "case {case}, step {step}");
+            check_queries(&snapshot, &model, &mut random);
         }
         engine.close().await.unwrap();
     }
+}
+
+/// A query for some of it, and the label values of all of it.
+fn check_queries(snapshot: &Snapshot, model: &Model, random: &mut Random) {
+    let some = random_deletion(random, SERIES);
+    let mut expected = model.clone();
+    expected.retain(|(series, at), _| is_deleted(*series, *at, &some));
+    assert_eq!(selection(snapshot, &some.matchers, some.range).unwrap(), expected, "{some:?}");
+    let numbers: BTreeSet<String> = model.keys().map(|(series, _)| series.to_string()).collect();
+    assert_eq!(snapshot.label_values("n", &[], TimeRange::ALL).unwrap(), numbers);
+    let has_names = !snapshot.label_names(&[], TimeRange::ALL).unwrap().is_empty();
+    assert_eq!(has_names, !model.is_empty());
+}
+
+fn count(model: &Model, deletion: &Deletion) -> DeletionCount {
+    let deleted = |(series, at): &&(u32, i64)| is_deleted(*series, *at, deletion);
+    let series: BTreeSet<u32> = model.keys().filter(deleted).map(|(series, _)| *series).collect();
+    let samples = model.keys().filter(deleted).count() as u64;
+    DeletionCount { series: series.len() as u64, samples }
 }
 
 /// Acknowledged means visible, to everybody, at once.

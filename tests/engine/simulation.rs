@@ -7,9 +7,12 @@
 
 use std::sync::Arc;
 
+use aetherdb::storage::Deletion;
 use aetherdb::storage::vfs::{Fault, SimVfs};
 
-use super::{Model, Rows, add, batch, contents, open, options, random_rows};
+use super::{
+    Model, Rows, add, batch, contents, open, options, random_deletion, random_rows, remove,
+};
 use crate::support::{Random, setting};
 
 const LIVES: usize = 3;
@@ -17,12 +20,27 @@ const STEPS: u64 = 8;
 /// Starts that a disk which fails now and then may need.
 const STARTS_MAX: usize = 20;
 
+/// What was asked for when the disk failed: it is there whole afterwards, or not at all.
+enum Doubt {
+    Write(Rows),
+    Delete(Vec<Deletion>),
+}
+
+impl Doubt {
+    fn apply(&self, model: &mut Model) {
+        match self {
+            Doubt::Write(rows) => add(model, rows),
+            Doubt::Delete(deletions) => remove(model, deletions),
+        }
+    }
+}
+
 /// One disk's story. `Err` says what was lost or wrong.
 async fn story(seed: u64, disk: SimVfs) -> Result<(), String> {
     let mut random = Random(seed);
     let mut disk = disk;
     let mut model = Model::new();
-    let mut in_doubt: Option<Rows> = None;
+    let mut in_doubt: Option<Doubt> = None;
     for life in 0..LIVES {
         let mut started = None;
         let mut trouble = String::new();
@@ -47,7 +65,7 @@ async fn story(seed: u64, disk: SimVfs) -> Result<(), String> {
         let (engine, found) = started.ok_or(format!("life {life}: never started: {trouble}"))?;
         if found != model {
             let mut with_doubt = model.clone();
-            in_doubt.iter().for_each(|rows| add(&mut with_doubt, rows));
+            in_doubt.iter().for_each(|doubt| doubt.apply(&mut with_doubt));
             if found != with_doubt {
                 return Err(format!("life {life}: {}", difference(&model, &found)));
             }
@@ -55,10 +73,26 @@ async fn story(seed: u64, disk: SimVfs) -> Result<(), String> {
         }
         in_doubt = None;
         for _ in 0..STEPS {
-            if random.below(5) == 0 {
-                // A flush that fails loses nothing.
-                let _ = engine.flush().await;
-                continue;
+            match random.below(10) {
+                0 | 1 => {
+                    // A flush that fails loses nothing.
+                    let _ = engine.flush().await;
+                    continue;
+                }
+                2 => {
+                    let deletions = vec![random_deletion(&mut random, 6)];
+                    if engine.delete(deletions.clone()).await.is_err() {
+                        in_doubt = Some(Doubt::Delete(deletions));
+                        break;
+                    }
+                    remove(&mut model, &deletions);
+                    let shown = contents(&engine.snapshot());
+                    if shown.as_ref().is_ok_and(|shown| *shown != model) {
+                        return Err(format!("life {life}: {}", difference(&model, &shown?)));
+                    }
+                    continue;
+                }
+                _ => {}
             }
             let rows = random_rows(&mut random, 6);
             let written = match batch(&engine, &rows) {
@@ -66,7 +100,7 @@ async fn story(seed: u64, disk: SimVfs) -> Result<(), String> {
                 Err(_) => false,
             };
             if !written {
-                in_doubt = Some(rows);
+                in_doubt = Some(Doubt::Write(rows));
                 break;
             }
             add(&mut model, &rows);

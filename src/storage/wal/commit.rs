@@ -370,8 +370,7 @@ impl Committer {
                         self.sink.apply_metadata(lsn, name, metadata);
                     }
                 }
-                Content::Tombstone(bytes) => self.sink.apply_tombstone(lsn, bytes),
-                Content::Series | Content::Rotate => {}
+                Content::Series | Content::Mark | Content::Rotate => {}
             }
         }
         self.sink.group_applied(last);

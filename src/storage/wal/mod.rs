@@ -40,6 +40,7 @@ use crate::storage::vfs::Vfs;
 use crate::storage::wal::blanks::Blanks;
 use crate::storage::wal::commit::{Committer, PERMIT_BYTES, Shared, Stop};
 use crate::storage::wal::queue::Content;
+use crate::storage::wal::record::Mark;
 use crate::storage::wal::replay::Recovered;
 use crate::storage::wal::segment::segment_path;
 use crate::storage::wal::writer::LogWriter;
@@ -58,8 +59,6 @@ pub trait CommitSink: Send + Sync {
 
     fn apply_metadata(&self, lsn: Lsn, name: &str, metadata: &Metadata);
 
-    fn apply_tombstone(&self, lsn: Lsn, tombstone: &[u8]);
-
     /// All records up to `lsn` have been applied, and their writers are about to be told.
     fn group_applied(&self, lsn: Lsn);
 
@@ -76,8 +75,6 @@ pub trait ReplaySink {
     fn samples(&mut self, lsn: Lsn, batch: &SampleBatch) -> Result<(), StorageError>;
 
     fn metadata(&mut self, lsn: Lsn, name: &str, metadata: &Metadata) -> Result<(), StorageError>;
-
-    fn tombstone(&mut self, lsn: Lsn, tombstone: &[u8]) -> Result<(), StorageError>;
 
     /// Records of `done` bytes were handed out; in all there are at most `most`.
     fn progress(&mut self, done: u64, most: u64) {
@@ -349,13 +346,13 @@ impl Wal {
         })
     }
 
-    /// Puts a deletion into the log; its bytes mean nothing to the log. There is at least one.
-    pub async fn append_tombstone(&self, bytes: Vec<u8>) -> Result<CommitTicket, StorageError> {
-        assert!(!bytes.is_empty(), "a record says something");
-        let permits = self.wait_for_room(bytes.len()).await?;
+    /// Puts a record into the log that says nothing: its number lies between those of all that
+    /// was appended before and of all that comes after, and no boundary before had it.
+    pub async fn append_mark(&self) -> Result<CommitTicket, StorageError> {
+        let permits = self.wait_for_room(0).await?;
         self.encode_and_submit(permits, |payload| {
-            payload.extend_from_slice(&bytes);
-            Content::Tombstone(bytes)
+            record::put_mark(Mark::Idle, payload);
+            Content::Mark
         })
     }
 

@@ -45,7 +45,7 @@ pub(super) enum Content {
     Series,
     Samples(SampleBatch),
     Metadata(Vec<(String, Metadata)>),
-    Tombstone(Vec<u8>),
+    Mark,
     Rotate,
 }
 
@@ -55,7 +55,7 @@ impl Content {
             Content::Series => RecordType::Series,
             Content::Samples(_) => RecordType::Samples,
             Content::Metadata(_) => RecordType::Metadata,
-            Content::Tombstone(_) => RecordType::Tombstone,
+            Content::Mark => RecordType::Mark,
             Content::Rotate => return None,
         })
     }

@@ -31,9 +31,8 @@
 //!                       low bytes of each number, that many
 //! 3 METADATA   until the end: name string, type u8 (index in MetricType::ALL), help string,
 //!              unit string
-//! 4 TOMBSTONE  bytes that mean something to others
-//! 5 MARK       kind u8: 1 idle, 2 closed; 3 lost: last varint, no records from this one's number
-//!              up to and with `last` exist any more
+//! 5 MARK       kind u8: 1 idle, or only there for its number; 2 closed; 3 lost: last varint, no
+//!              records from this one's number up to and with `last` exist any more
 //! ```
 
 use uuid::Uuid;
@@ -69,7 +68,6 @@ pub(super) enum RecordType {
     Series,
     Samples,
     Metadata,
-    Tombstone,
     Mark,
 }
 
@@ -79,7 +77,6 @@ impl RecordType {
             1 => RecordType::Series,
             2 => RecordType::Samples,
             3 => RecordType::Metadata,
-            4 => RecordType::Tombstone,
             5 => RecordType::Mark,
             _ => return None,
         })
@@ -90,7 +87,6 @@ impl RecordType {
             RecordType::Series => 1,
             RecordType::Samples => 2,
             RecordType::Metadata => 3,
-            RecordType::Tombstone => 4,
             RecordType::Mark => 5,
         }
     }
@@ -99,7 +95,8 @@ impl RecordType {
 /// What a MARK says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
-    /// Nothing was written for a while: what stands before is durable.
+    /// Nothing was written for a while, or a number of its own was wanted: what stands before is
+    /// durable as far as the record says.
     Idle,
     /// The log was closed in order.
     Closed,

@@ -298,7 +298,6 @@ enum Item {
     Series(Vec<u8>),
     Samples(Lsn, SampleBatch),
     Metadata(Lsn, Vec<(String, Metadata)>),
-    Tombstone(Lsn, Vec<u8>),
 }
 
 /// Hands items to the sink until there are no more.
@@ -331,7 +330,6 @@ fn deliver(
                     sink.metadata(lsn, name, metadata)?;
                 }
             }
-            Item::Tombstone(lsn, bytes) => sink.tombstone(lsn, &bytes)?,
         }
         sink.progress(report.bytes, most);
     }
@@ -461,7 +459,6 @@ impl Reader {
                 let entries = record::take_metadata(record.payload).map_err(malformed)?;
                 Item::Metadata(record.lsn, entries)
             }
-            RecordType::Tombstone if wanted => Item::Tombstone(record.lsn, record.payload.to_vec()),
             _ => return Ok(Wanted::Yes),
         };
         match self.items.send((item, record.stride() as u64)) {
