@@ -11,6 +11,8 @@
 //! Invariant: rows ascend by `bucket_end`; all columns are of equal length; a row has samples or
 //! a stale marker.
 
+use std::ops::Range;
+
 use crate::model::{Samples, Timestamp, is_stale};
 
 /// The rows of one series at one resolution, as columns.
@@ -98,6 +100,26 @@ impl RollupColumns {
         self.stale_ts.extend_from_slice(&other.stale_ts);
     }
 
+    /// Appends some rows of `other`. Columns that were not read there, and are empty, stay so.
+    pub fn extend_range(&mut self, other: &Self, rows: Range<usize>) {
+        fn extend<T: Copy>(to: &mut Vec<T>, from: &[T], rows: &Range<usize>) {
+            to.extend_from_slice(from.get(rows.clone()).unwrap_or_default());
+        }
+        extend(&mut self.bucket_end, &other.bucket_end, &rows);
+        extend(&mut self.count, &other.count, &rows);
+        extend(&mut self.sum, &other.sum, &rows);
+        extend(&mut self.min, &other.min, &rows);
+        extend(&mut self.max, &other.max, &rows);
+        extend(&mut self.first, &other.first, &rows);
+        extend(&mut self.last, &other.last, &rows);
+        extend(&mut self.first_ts, &other.first_ts, &rows);
+        extend(&mut self.last_ts, &other.last_ts, &rows);
+        extend(&mut self.reset_sum, &other.reset_sum, &rows);
+        extend(&mut self.resets, &other.resets, &rows);
+        extend(&mut self.changes, &other.changes, &rows);
+        extend(&mut self.stale_ts, &other.stale_ts, &rows);
+    }
+
     fn push(&mut self, row: &Row) {
         self.bucket_end.push(row.bucket_end);
         self.count.push(row.count);
@@ -158,6 +180,21 @@ pub fn roll_up_samples(samples: &Samples, resolution_ms: i64, out: &mut RollupCo
     if let Some(row) = open {
         out.push(&row);
     }
+}
+
+/// Appends one row that sums up samples of any stretch of time, which ends at `end`. There must
+/// be samples.
+pub fn roll_up_stretch(
+    timestamps: &[Timestamp],
+    values: &[f64],
+    end: Timestamp,
+    out: &mut RollupColumns,
+) {
+    let mut row = Row::empty(end);
+    for (&at, &value) in timestamps.iter().zip(values) {
+        row.add(at, value);
+    }
+    out.push(&row);
 }
 
 /// Appends the rows of a coarser resolution, a multiple of that of `rows`, to `out`.
@@ -330,6 +367,19 @@ mod tests {
         assert_eq!(rows.last_ts, [60_000, 120_000, 120_001]);
         assert_eq!(bucket_end(-1, 60_000), 0);
         assert_eq!(bucket_end(-60_000, 60_000), -60_000);
+    }
+
+    #[test]
+    fn a_stretch_is_one_row_and_rows_can_be_taken_in_parts() {
+        let whole = rolled(&[(1, 5.0), (2, 1.0), (60_000, 3.0)], 60_000);
+        let mut stretch = RollupColumns::default();
+        roll_up_stretch(&[1, 2, 60_000], &[5.0, 1.0, 3.0], 60_000, &mut stretch);
+        assert_eq!(stretch, whole);
+        let mut part = RollupColumns::default();
+        let read =
+            RollupColumns { bucket_end: vec![1, 2, 3], count: vec![4, 5, 6], ..part.clone() };
+        part.extend_range(&read, 1..3);
+        assert_eq!((part.bucket_end.len(), part.count, part.sum), (2, vec![5, 6], vec![]));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The steps at which a vector has values.
 
+use std::ops::Range;
+
 use crate::model::{TimeRange, Timestamp};
 
 /// Evenly spaced timestamps: `start, start + step, …`; one step for an instant.
@@ -53,6 +55,15 @@ impl Grid {
         (0..self.steps).map(move |step| self.at(step))
     }
 
+    /// Some of the steps.
+    ///
+    /// # Panics
+    /// If there are none of these steps.
+    pub fn part(self, steps: Range<usize>) -> Self {
+        assert!(steps.start < steps.end && steps.end <= self.steps, "{steps:?} of {self}");
+        Self { start: self.at(steps.start), step_ms: self.step_ms, steps: steps.len() }
+    }
+
     /// From the first step to the last.
     pub fn span(self) -> TimeRange {
         TimeRange::new(self.start, self.last()).unwrap_or(TimeRange::at(self.start))
@@ -90,5 +101,7 @@ mod tests {
         assert_eq!(Grid::range(10, 20, 0), None);
         assert_eq!(Grid::range(i64::MIN, i64::MAX, 1), None);
         assert_eq!(Grid::instant(-5).span(), TimeRange::at(-5));
+        let grid = Grid::range(10, 100, 10).unwrap();
+        assert_eq!(grid.part(2..4).timestamps().collect::<Vec<_>>(), [30, 40]);
     }
 }
