@@ -12,7 +12,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::http::{HttpOptions, parse_duration_ms};
 use crate::ingest::Limits;
-use crate::query::{QueryLimits, QueryOptions};
+use crate::query::{QueryLimits, QueryOptions, RollupCosts};
 use crate::storage::{StorageOptions, WalSync};
 
 /// AetherDB, a time-series database for metrics.
@@ -203,6 +203,7 @@ impl Config {
             queued_max: self.query_queued_max,
             bytes_max: self.query_total_bytes_max.0,
             threads: self.query_threads,
+            rollup_costs: RollupCosts::default(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::query::error::QueryError;
+use crate::query::resolution::RollupCosts;
 use crate::storage::ReadStats;
 
 /// What one query may use.
@@ -84,6 +85,8 @@ pub struct QueryOptions {
     pub bytes_max: u64,
     /// Threads that execute plans, and most partitions of one plan.
     pub threads: usize,
+    /// When rollups answer instead of raw samples.
+    pub rollup_costs: RollupCosts,
 }
 
 impl QueryOptions {
@@ -102,6 +105,7 @@ impl Default for QueryOptions {
             queued_max: 200,
             bytes_max: 4 << 30,
             threads,
+            rollup_costs: RollupCosts::default(),
         }
     }
 }
@@ -178,6 +182,10 @@ impl QueryUsage {
             chunks: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
+    }
+
+    pub(crate) fn limits(&self) -> &QueryLimits {
+        &self.limits
     }
 
     /// A selector found so many series.

@@ -13,11 +13,14 @@ pub mod session;
 pub mod batch;
 pub mod grid;
 pub mod node;
+pub mod resolution;
+pub mod rollup_scan;
 pub mod scan;
 
 pub use batch::ABSENT;
 pub use error::{QueryError, QueryErrorKind};
 pub use grid::Grid;
 pub use limits::{QueryLimits, QueryOptions};
+pub use resolution::{RollupCosts, SourceResolution, WindowShape};
 pub use scan::WindowKernel;
 pub use session::QuerySession;

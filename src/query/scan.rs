@@ -22,6 +22,7 @@ use crate::query::error::QueryError;
 use crate::query::grid::Grid;
 use crate::query::limits::QueryUsage;
 use crate::query::node::{BatchStream, Node, NodeExec, Run};
+use crate::query::rollup_scan::RollupKernel;
 use crate::storage::{ReadStats, SelectedSeries, Snapshot, SnapshotReader};
 
 /// A partition is worth its start-up cost from this many samples on.
@@ -29,7 +30,7 @@ pub const PARTITION_SAMPLES: u64 = 250_000;
 /// Samples between two moments at which a scan can be canceled.
 const YIELD_SAMPLES: usize = 262_144;
 /// For the estimate of how many samples a range holds.
-const ASSUMED_INTERVAL_MS: i64 = 10_000;
+pub(crate) const ASSUMED_INTERVAL_MS: i64 = 10_000;
 
 /// What is computed from the samples of one series while it is scanned.
 pub trait WindowKernel: fmt::Debug + Send + Sync {
@@ -50,6 +51,11 @@ pub trait WindowKernel: fmt::Debug + Send + Sync {
         grid: Grid,
         out: &mut [f64],
     ) -> Result<(), QueryError>;
+
+    /// The same over rollup rows, if they tell it.
+    fn rollup(&self) -> Option<&dyn RollupKernel> {
+        None
+    }
 }
 
 /// What a scan yields.

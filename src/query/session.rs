@@ -171,6 +171,11 @@ impl QueryTask {
         MemoryConsumer::new(name).register(&self.pool)
     }
 
+    /// How many bytes the query may hold at once.
+    pub(crate) fn bytes_max(&self) -> u64 {
+        self.usage.limits().bytes_max
+    }
+
     /// The most bytes the query held at once.
     pub(crate) fn bytes_peak(&self) -> usize {
         self.pool.downcast_ref::<QueryPool>().map_or(0, |pool| pool.peak.load(Ordering::Relaxed))

@@ -1,0 +1,558 @@
+//! Which source answers which stretch of time: raw samples, or rollups that give the same.
+//!
+//! Read walk: plan → here → `query::rollup_scan`. Pure: windows and spans in, stretches out.
+//!
+//! A *cut* is an instant at which a window starts or ends. A bucket may stand for its samples
+//! if no cut lies strictly inside it: then every window holds all of it or nothing of it. Cut
+//! buckets, and buckets whose rows may differ from the samples, are read from a finer resolution
+//! or raw: raw edges around rollup middles.
+//!
+//! Invariant: stretches are disjoint and ascend; each is made of whole, clean, uncut buckets of its
+//! resolution, or is raw; together they hold everything that any window looks at.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::model::{Resolution, Span, Timestamp};
+use crate::query::grid::Grid;
+
+/// Rollup files hold one day, sorted by series: to read an hour of a series is to read its day.
+const FILE_MS: i64 = 86_400_000;
+/// Raw chunks are decoded whole; this is how much time one of them holds at least.
+const CHUNK_MS: i64 = 7_200_000;
+/// Stretches of one selector: each is a read of its own.
+const STRETCHES_MAX: usize = 10_000;
+
+/// The coarsest resolution that may answer: `max_source_resolution`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SourceResolution {
+    /// `0s`: raw samples only.
+    Raw,
+    /// This one or a finer one.
+    AtMost(Resolution),
+    /// Whatever is cheapest.
+    #[default]
+    Auto,
+}
+
+impl SourceResolution {
+    fn allows(self, resolution: Resolution) -> bool {
+        match self {
+            Self::Raw => false,
+            Self::AtMost(coarsest) => resolution <= coarsest,
+            Self::Auto => true,
+        }
+    }
+}
+
+/// There is no such bound.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no source resolution: choose 0s, 1m, 5m, 1h or auto")]
+pub struct UnknownSourceResolution(String);
+
+impl FromStr for SourceResolution {
+    type Err = UnknownSourceResolution;
+
+    fn from_str(text: &str) -> Result<Self, UnknownSourceResolution> {
+        match text {
+            "0s" => Ok(Self::Raw),
+            "auto" => Ok(Self::Auto),
+            _ => match text.parse() {
+                Ok(resolution) => Ok(Self::AtMost(resolution)),
+                Err(_) => Err(UnknownSourceResolution(text.to_owned())),
+            },
+        }
+    }
+}
+
+/// What reading costs, in raw samples of the same time. Rollups answer when they are cheaper by
+/// the factor `gain_min`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RollupCosts {
+    /// One row of a rollup.
+    pub row: u64,
+    /// To open a file and decode what stands beside the rows that are wanted.
+    pub file: u64,
+    /// How much cheaper rollups must be.
+    pub gain_min: u64,
+}
+
+impl RollupCosts {
+    /// Rollups answer whatever they can, which is what tests want.
+    pub const FREE: Self = Self { row: 0, file: 0, gain_min: 1 };
+}
+
+impl Default for RollupCosts {
+    fn default() -> Self {
+        Self { row: 8, file: 100_000, gain_min: 2 }
+    }
+}
+
+/// How a kernel's windows lie: `(end - range_ms, end]` for every step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowShape {
+    /// 0 if only the last sample up to the end matters.
+    pub range_ms: i64,
+    pub offset_ms: i64,
+    /// Every window ends here, before the offset.
+    pub at: Option<Timestamp>,
+    /// How far before the window its start still needs the last sample. The kernel itself turns
+    /// down what is older.
+    pub before_ms: i64,
+}
+
+impl WindowShape {
+    /// The window of a step.
+    pub fn window(&self, step_at: Timestamp) -> Span {
+        let end = self.at.unwrap_or(step_at).saturating_sub(self.offset_ms);
+        Span { start: end.saturating_sub(self.range_ms), end }
+    }
+
+    /// The window and what is looked at before it.
+    fn reach(&self, step_at: Timestamp) -> Span {
+        let window = self.window(step_at);
+        Span { start: window.start.saturating_sub(self.before_ms), end: window.end }
+    }
+
+    /// What all steps of a grid look at.
+    pub fn demand(&self, grid: Grid) -> Demand {
+        let mut cuts = Vec::with_capacity(grid.steps() * 2);
+        let mut needed: Vec<Span> = Vec::new();
+        // Pinned windows are all the same.
+        let steps = if self.at.is_some() { 1 } else { grid.steps() };
+        for at in grid.timestamps().take(steps) {
+            let window = self.window(at);
+            cuts.extend([window.start, window.end]);
+            let reach = self.reach(at);
+            match needed.last_mut() {
+                Some(last) if reach.start <= last.end => last.end = reach.end,
+                _ => needed.push(reach),
+            }
+        }
+        cuts.sort_unstable();
+        cuts.dedup();
+        Demand { cuts, needed }
+    }
+}
+
+/// What the windows of a grid look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demand {
+    /// Where windows start and end: ascending, each once.
+    pub cuts: Vec<Timestamp>,
+    /// Ascending, disjoint, not touching. Each ends with a cut.
+    needed: Vec<Span>,
+}
+
+/// Who answers a stretch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    Raw,
+    Rollup(Resolution),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Raw => f.write_str("raw"),
+            Source::Rollup(resolution) => resolution.fmt(f),
+        }
+    }
+}
+
+/// A stretch of time and who answers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    pub span: Span,
+    pub source: Source,
+}
+
+/// What is stored, as far as it matters for the choice.
+#[derive(Debug, Clone)]
+pub struct Stored<'a> {
+    /// Where rows of each resolution equal the samples.
+    pub clean: &'a [(Resolution, Vec<Span>)],
+    /// Where there are samples at all.
+    pub raw: Span,
+    pub series: u64,
+    /// From one sample of a series to the next.
+    pub interval_ms: i64,
+}
+
+/// The cheapest way to answer, if it involves rollups.
+pub fn choose(
+    demand: &Demand,
+    stored: &Stored<'_>,
+    cap: SourceResolution,
+    costs: &RollupCosts,
+) -> Option<Vec<Stretch>> {
+    // Coarsest first.
+    let mut usable: Vec<_> =
+        stored.clean.iter().filter(|(resolution, _)| cap.allows(*resolution)).collect();
+    usable.sort_by_key(|(resolution, _)| std::cmp::Reverse(*resolution));
+    let hull = Span { start: demand.needed.first()?.start, end: demand.needed.last()?.end };
+    let raw_only = raw_cost(stored, hull.intersect(stored.raw).into_iter());
+    let mut best: Option<(u64, Vec<Stretch>)> = None;
+    for chosen in 1..1usize << usable.len() {
+        let levels = usable.iter().enumerate().filter(|(level, _)| chosen >> level & 1 == 1);
+        let levels: Vec<_> = levels.map(|(_, (resolution, clean))| (*resolution, clean)).collect();
+        let Some(stretches) = cover(demand, &levels) else { continue };
+        if !stretches.iter().any(|stretch| stretch.source != Source::Raw) {
+            continue;
+        }
+        let cost = cost(stored, &stretches, costs);
+        if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+            best = Some((cost, stretches));
+        }
+    }
+    let (cost, stretches) = best?;
+    (cost.saturating_mul(costs.gain_min) <= raw_only).then_some(stretches)
+}
+
+/// Covers what is needed: each place by the first level that can, or raw. `None` if that takes too
+/// many stretches.
+fn cover(demand: &Demand, levels: &[(Resolution, &Vec<Span>)]) -> Option<Vec<Stretch>> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    let mut next_cut = 0;
+    let mut pieces = Pieces { levels, found: Vec::new() };
+    for needed in &demand.needed {
+        let mut start = needed.start;
+        while start < needed.end {
+            // `start` may lie before the first cut of what is needed: what ends at that cut may
+            // begin anywhere after the cut before.
+            while demand.cuts[next_cut] <= start {
+                next_cut += 1;
+            }
+            let end = demand.cuts[next_cut];
+            let floor = next_cut.checked_sub(1).map_or(i64::MIN, |cut| demand.cuts[cut]);
+            pieces.cover(Span { start, end }, floor, 0);
+            for piece in pieces.found.drain(..) {
+                match stretches.last_mut() {
+                    Some(last)
+                        if last.source == piece.source && last.span.end == piece.span.start =>
+                    {
+                        last.span.end = piece.span.end;
+                    }
+                    _ => stretches.push(piece),
+                }
+            }
+            if stretches.len() > STRETCHES_MAX {
+                return None;
+            }
+            start = end;
+        }
+    }
+    Some(stretches)
+}
+
+struct Pieces<'a> {
+    levels: &'a [(Resolution, &'a Vec<Span>)],
+    found: Vec<Stretch>,
+}
+
+impl Pieces<'_> {
+    /// Covers `span`, in which there is no cut, by levels from `level` on. The first bucket may
+    /// begin before the span, but not before `floor`.
+    fn cover(&mut self, span: Span, floor: Timestamp, level: usize) {
+        let Some((resolution, clean)) = self.levels.get(level) else {
+            if !span.is_empty() {
+                self.found.push(Stretch { span, source: Source::Raw });
+            }
+            return;
+        };
+        let (length, mut start, mut floor) = (resolution.ms(), span.start, floor);
+        let down = start - start.rem_euclid(length);
+        let buckets = Span {
+            start: if down >= floor { down } else { down.saturating_add(length) },
+            end: span.end - span.end.rem_euclid(length),
+        };
+        let first = clean.partition_point(|stretch| stretch.end <= buckets.start);
+        for whole in clean[first..].iter().map_while(|stretch| stretch.intersect(buckets)) {
+            if whole.end <= start {
+                continue;
+            }
+            self.cover(Span { start, end: whole.start.max(start) }, floor, level + 1);
+            self.found.push(Stretch { span: whole, source: Source::Rollup(*resolution) });
+            (start, floor) = (whole.end, whole.end);
+        }
+        self.cover(Span { start, end: span.end }, floor, level + 1);
+    }
+}
+
+fn cost(stored: &Stored<'_>, stretches: &[Stretch], costs: &RollupCosts) -> u64 {
+    let raw = stretches.iter().filter(|stretch| stretch.source == Source::Raw);
+    let mut total = raw_cost(stored, raw.map(|stretch| stretch.span));
+    for (resolution, _) in stored.clean {
+        let source = Source::Rollup(*resolution);
+        let spans = stretches.iter().filter(|stretch| stretch.source == source);
+        let files = blocks(spans.map(|stretch| stretch.span), FILE_MS);
+        let rows = unsigned(FILE_MS / resolution.ms()).saturating_mul(stored.series);
+        let file = rows.saturating_mul(costs.row).saturating_add(costs.file);
+        total = total.saturating_add(files.saturating_mul(file));
+    }
+    total
+}
+
+/// Samples that are decoded for these spans, which ascend.
+fn raw_cost(stored: &Stored<'_>, spans: impl Iterator<Item = Span>) -> u64 {
+    let chunks = blocks(spans.filter_map(|span| span.intersect(stored.raw)), CHUNK_MS);
+    let samples = unsigned(CHUNK_MS / stored.interval_ms.max(1)).max(1);
+    chunks.saturating_mul(samples).saturating_mul(stored.series)
+}
+
+/// How many blocks of time `length` the spans, which ascend, touch.
+fn blocks(spans: impl Iterator<Item = Span>, length: i64) -> u64 {
+    let mut count = 0u64;
+    let mut counted = i64::MIN;
+    for span in spans {
+        let first = span.start.saturating_add(1).div_euclid(length).max(counted);
+        let end = span.end.div_euclid(length).saturating_add(1);
+        if end > first {
+            count = count.saturating_add(end.abs_diff(first));
+            counted = end;
+        }
+    }
+    count
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// Steps that are evaluated at one go, and what is read for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice {
+    pub steps: std::ops::Range<usize>,
+    pub stretches: Vec<Stretch>,
+}
+
+/// Cuts a grid into slices whose windows end within the same `length_ms`, a multiple of a file's
+/// day so that few files are read twice.
+pub fn slices(
+    shape: &WindowShape,
+    grid: Grid,
+    stretches: &[Stretch],
+    length_ms: i64,
+) -> Vec<Slice> {
+    let place = |step: usize| (shape.window(grid.at(step)).end - 1).div_euclid(length_ms);
+    let mut slices = Vec::new();
+    let mut start = 0;
+    while start < grid.steps() {
+        let mut end = start + 1;
+        while end < grid.steps() && place(end) == place(start) {
+            end += 1;
+        }
+        let needed = shape.demand(grid.part(start..end)).needed;
+        slices.push(Slice { steps: start..end, stretches: within(stretches, &needed) });
+        start = end;
+    }
+    slices
+}
+
+/// The parts of `stretches` that hold what is needed, as whole buckets. Neighbours of one source
+/// are read at one go if no more than a file or a chunk lies between them.
+fn within(stretches: &[Stretch], needed: &[Span]) -> Vec<Stretch> {
+    let mut parts: Vec<Stretch> = Vec::new();
+    let mut first = 0;
+    let mut last_index = usize::MAX;
+    for needed in needed {
+        while first < stretches.len() && stretches[first].span.end <= needed.start {
+            first += 1;
+        }
+        for (index, stretch) in stretches.iter().enumerate().skip(first) {
+            let Some(both) = stretch.span.intersect(*needed) else { break };
+            let (span, gap_max) = match stretch.source {
+                Source::Raw => (both, CHUNK_MS),
+                Source::Rollup(resolution) => {
+                    let length = resolution.ms();
+                    let start = both.start - both.start.rem_euclid(length);
+                    let end = both.end + (-both.end).rem_euclid(length);
+                    (Span { start, end }, FILE_MS)
+                }
+            };
+            match parts.last_mut() {
+                // Nothing of another source stands between them: they come one after the other.
+                Some(last)
+                    if last.source == stretch.source
+                        && (index == last_index || index == last_index + 1)
+                        && span.start.saturating_sub(last.span.end) <= gap_max =>
+                {
+                    last.span.end = last.span.end.max(span.end);
+                }
+                _ => parts.push(Stretch { span, source: stretch.source }),
+            }
+            last_index = index;
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+    const HOUR: i64 = 3_600_000;
+    const DAY: i64 = 24 * HOUR;
+
+    fn shape(range_ms: i64, before_ms: i64) -> WindowShape {
+        WindowShape { range_ms, offset_ms: 0, at: None, before_ms }
+    }
+
+    fn all_clean(end: i64) -> [(Resolution, Vec<Span>); 3] {
+        Resolution::ALL.map(|resolution| (resolution, vec![Span { start: 0, end }]))
+    }
+
+    /// What answers, as text; times in minutes.
+    fn chosen(shape: WindowShape, grid: Grid, cap: &str, costs: &RollupCosts) -> String {
+        let clean = all_clean(100 * DAY);
+        let raw = Span { start: 0, end: 100 * DAY };
+        let stored = Stored { clean: &clean, raw, series: 100, interval_ms: 15_000 };
+        let stretches = choose(&shape.demand(grid), &stored, cap.parse().unwrap(), costs);
+        shown(stretches.unwrap_or_default())
+    }
+
+    /// What answers if every resolution is taken where it can.
+    fn covered(shape: WindowShape, grid: Grid) -> String {
+        let clean = all_clean(100 * DAY);
+        let levels: Vec<_> = clean.iter().rev().map(|(level, clean)| (*level, clean)).collect();
+        shown(cover(&shape.demand(grid), &levels).unwrap())
+    }
+
+    fn shown(stretches: Vec<Stretch>) -> String {
+        let text = |stretch: Stretch| {
+            let Span { start, end } = stretch.span;
+            format!("{} {}..{}", stretch.source, start as f64 / 6e4, end as f64 / 6e4)
+        };
+        stretches.into_iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn the_coarsest_resolution_that_no_window_cuts_answers() {
+        let free = RollupCosts::FREE;
+        let hourly = Grid::range(10 * HOUR, 20 * HOUR, HOUR).unwrap();
+        assert_eq!(chosen(shape(HOUR, 0), hourly, "auto", &free), "1h 540..1200");
+        assert_eq!(chosen(shape(HOUR, 0), hourly, "5m", &free), "5m 540..1200");
+        assert_eq!(chosen(shape(HOUR, 0), hourly, "0s", &free), "");
+        // Windows that begin at half past.
+        assert_eq!(chosen(shape(90 * MINUTE, 0), hourly, "auto", &free), "5m 510..1200");
+        // Nothing is aligned.
+        let odd = Grid::range(10 * HOUR + 7, 20 * HOUR, 15_000).unwrap();
+        assert_eq!(chosen(shape(5 * MINUTE, 0), odd, "auto", &free), "");
+    }
+
+    #[test]
+    fn raw_edges_surround_rollup_middles() {
+        // Of 24 h 3 min before 12:34 and 30 s.
+        let at = 2 * DAY + 12 * HOUR + 34 * MINUTE + 30_000;
+        let (shape, grid) = (shape(DAY + 3 * MINUTE, 0), Grid::instant(at));
+        let levels = "raw 2191.5..2192, 1m 2192..2195, 5m 2195..2220, 1h 2220..3600, \
+                      5m 3600..3630, 1m 3630..3634, raw 3634..3634.5";
+        assert_eq!(covered(shape, grid), levels);
+        // The chunks at the edges are decoded anyway.
+        let found = chosen(shape, grid, "auto", &RollupCosts::FREE);
+        assert_eq!(found, "raw 2191.5..2220, 1h 2220..3600, raw 3600..3634.5");
+    }
+
+    #[test]
+    fn the_last_sample_may_come_from_a_bucket_longer_than_the_lookback() {
+        let hourly = Grid::range(10 * HOUR, 12 * HOUR, HOUR).unwrap();
+        let latest = shape(0, 5 * MINUTE);
+        assert_eq!(chosen(latest, hourly, "auto", &RollupCosts::FREE), "1h 540..720");
+        let half = Grid::range(10 * HOUR, 12 * HOUR, HOUR / 2).unwrap();
+        // Eleven's hour is cut at half past ten.
+        let levels = "1h 540..600, 5m 625..630, 5m 655..660";
+        assert!(covered(latest, half).starts_with(levels), "{}", covered(latest, half));
+    }
+
+    #[test]
+    fn rollups_answer_only_if_that_pays() {
+        let costs = RollupCosts::default();
+        let month = Grid::range(30 * DAY, 60 * DAY, HOUR).unwrap();
+        assert!(chosen(shape(HOUR, 0), month, "auto", &costs).starts_with("1h "));
+        // One window of five minutes is read raw, and so is what 1m rows hardly shorten.
+        assert_eq!(chosen(shape(HOUR, 0), Grid::instant(DAY), "auto", &costs), "");
+        assert_eq!(chosen(shape(HOUR, 0), month, "1m", &costs), "");
+    }
+
+    #[test]
+    fn slices_read_what_their_windows_need_in_whole_buckets() {
+        let grid = Grid::range(DAY, 3 * DAY, 12 * HOUR).unwrap();
+        let shape = shape(HOUR, 0);
+        let whole = Span { start: 0, end: 3 * DAY };
+        let stretches = [Stretch { span: whole, source: Source::Rollup(Resolution::OneHour) }];
+        let slices = slices(&shape, grid, &stretches, DAY);
+        let steps: Vec<_> = slices.iter().map(|slice| slice.steps.clone()).collect();
+        assert_eq!(steps, [0..1, 1..3, 3..5]);
+        let spans =
+            |slice: &Slice| slice.stretches.iter().map(|stretch| stretch.span).collect::<Vec<_>>();
+        // Two windows of one file are read at one go.
+        assert_eq!(spans(&slices[1]), [Span { start: 35 * HOUR, end: 48 * HOUR }]);
+    }
+
+    fn spans(bounds: &[i64], length: i64) -> Vec<Span> {
+        let mut spans = Vec::new();
+        let mut start = 0;
+        for pair in bounds.chunks_exact(2) {
+            let first = start + pair[0] * length;
+            start = first + pair[1] * length;
+            spans.push(Span { start: first, end: start });
+            start += length;
+        }
+        spans
+    }
+
+    proptest! {
+        /// Whatever the windows and whatever is clean: what is needed is covered once, by buckets
+        /// that are whole, clean and uncut.
+        #[test]
+        fn stretches_keep_their_promises(
+            start in 0..4 * HOUR,
+            whole in any::<bool>(),
+            step in prop::sample::select(vec![15_000, MINUTE, 5 * MINUTE, 7 * MINUTE, HOUR]),
+            steps in 1..60usize,
+            range in prop::sample::select(vec![0, 90_000, MINUTE, 5 * MINUTE, HOUR, 5 * HOUR]),
+            before in prop::sample::select(vec![0, 5 * MINUTE, 2 * HOUR]),
+            holes in prop::collection::vec(1..4i64, 0..8),
+            cap in prop::sample::select(vec!["1m", "5m", "auto"]),
+        ) {
+            let start = 6 * HOUR + if whole { start / HOUR * HOUR } else { start };
+            let grid = Grid::range(start, start + step * (steps as i64 - 1), step).unwrap();
+            let shape = shape(range, if range == 0 { before.max(1) } else { before });
+            let demand = shape.demand(grid);
+            let clean = Resolution::ALL.map(|resolution| (resolution, spans(&holes, 2 * HOUR)));
+            let raw = Span { start: 0, end: 100 * DAY };
+            let stored = Stored { clean: &clean, raw, series: 3, interval_ms: 15_000 };
+            let Some(stretches) =
+                choose(&demand, &stored, cap.parse().unwrap(), &RollupCosts::FREE) else {
+                return Ok(());
+            };
+            prop_assert!(stretches.windows(2).all(|pair| pair[0].span.end <= pair[1].span.start));
+            for stretch in &stretches {
+                let Source::Rollup(resolution) = stretch.source else { continue };
+                let Span { start, end } = stretch.span;
+                prop_assert!(start % resolution.ms() == 0 && end % resolution.ms() == 0);
+                prop_assert!(clean[0].1.iter().any(|clean| clean.contains_span(stretch.span)));
+                for cut in &demand.cuts {
+                    let inside = (start..=end).contains(cut);
+                    prop_assert!(!inside || cut % resolution.ms() == 0, "{cut} in {stretch:?}");
+                }
+            }
+            let inside = |stretches: &[Stretch], needed: Span| {
+                let held = stretches.iter().filter_map(|stretch| stretch.span.intersect(needed));
+                held.map(|span| span.end - span.start).sum::<i64>()
+            };
+            for needed in &demand.needed {
+                prop_assert_eq!(inside(&stretches, *needed), needed.end - needed.start);
+            }
+            // And so do slices, each for its own steps.
+            for slice in slices(&shape, grid, &stretches, DAY) {
+                for needed in shape.demand(grid.part(slice.steps.clone())).needed {
+                    prop_assert_eq!(inside(&slice.stretches, needed), needed.end - needed.start);
+                }
+            }
+        }
+    }
+}
