@@ -2,9 +2,12 @@
 //!
 //! The same remark is made once however many series and steps cause it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
+
+use crate::model::{Resolution, Span};
+use crate::query::resolution::{Source, Stretch};
 
 /// Most warnings, and most infos, that one answer carries.
 const ANNOTATIONS_MAX: usize = 10;
@@ -20,6 +23,8 @@ pub(crate) struct Annotations {
 struct Collected {
     warnings: BTreeMap<String, Note>,
     infos: BTreeMap<String, Note>,
+    /// Which rollups answered.
+    answered: BTreeSet<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -110,7 +115,30 @@ impl Annotations {
     }
 
     pub(crate) fn infos(&self) -> Vec<String> {
-        self.texts(&self.collected.lock().infos, "info")
+        let collected = self.collected.lock();
+        let mut infos = self.texts(&collected.infos, "info");
+        infos.extend(collected.answered.iter().take(ANNOTATIONS_MAX).cloned());
+        infos
+    }
+
+    /// Rollups answered for a selector, perhaps together with raw samples.
+    pub(crate) fn answered(&self, selector: &str, stretches: &[Stretch]) {
+        let mut rollups: BTreeMap<Resolution, Span> = BTreeMap::new();
+        let mut has_raw = false;
+        for stretch in stretches {
+            match stretch.source {
+                Source::Raw => has_raw = true,
+                Source::Rollup(resolution) => {
+                    rollups.entry(resolution).or_insert(stretch.span).end = stretch.span.end;
+                }
+            }
+        }
+        let named = rollups.iter().rev().map(|(resolution, span)| {
+            format!("rollup {resolution} for {}..{}", utc(span.start), utc(span.end))
+        });
+        let named = named.collect::<Vec<_>>().join(", ");
+        let rest = if has_raw { ", raw otherwise" } else { "" };
+        self.collected.lock().answered.insert(format!("{selector}: answered from {named}{rest}"));
     }
 
     fn texts(&self, notes: &BTreeMap<String, Note>, kind: &str) -> Vec<String> {
@@ -141,19 +169,21 @@ impl Annotations {
 }
 
 fn describe(repaired: Repaired) -> String {
-    let time = |ms: i64| {
-        chrono::DateTime::from_timestamp(ms.div_euclid(1_000), 0)
-            .map_or_else(|| ms.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
-    };
     format!(
         "from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
         format_g(repaired.bucket_min),
         format_g(repaired.bucket_max),
         format_g_digits(repaired.difference_max, 2),
         repaired.count,
-        time(repaired.first_ms),
-        time(repaired.last_ms),
+        utc(repaired.first_ms),
+        utc(repaired.last_ms),
     )
+}
+
+/// A time as people read it.
+fn utc(ms: i64) -> String {
+    chrono::DateTime::from_timestamp(ms.div_euclid(1_000), 0)
+        .map_or_else(|| ms.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 /// A number as Go's `%g` writes it.
@@ -211,6 +241,23 @@ mod tests {
         let infos = annotations.infos();
         assert_eq!(infos.len(), 11);
         assert_eq!(infos[10], "5 more info annotations omitted");
+    }
+
+    #[test]
+    fn an_answer_says_which_rollups_it_came_from() {
+        let annotations = Annotations::new("x");
+        let stretch = |start, end, source| Stretch { span: Span { start, end }, source };
+        let hours = Source::Rollup(Resolution::OneHour);
+        annotations.answered("x", &[stretch(0, 7_200_000, hours)]);
+        let minutes = Source::Rollup(Resolution::OneMinute);
+        annotations
+            .answered("y", &[stretch(0, 60_000, minutes), stretch(60_000, 61_000, Source::Raw)]);
+        let expected = [
+            "x: answered from rollup 1h for 1970-01-01T00:00:00Z..1970-01-01T02:00:00Z",
+            "y: answered from rollup 1m for 1970-01-01T00:00:00Z..1970-01-01T00:01:00Z, raw \
+             otherwise",
+        ];
+        assert_eq!(annotations.infos(), expected);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::promql::types::ValueType;
 use crate::promql::value::{QueryOutcome, QueryStats, RangeSeries, Value, VectorSample};
 use crate::query::batch::for_each_sample_row;
 use crate::query::node::gather;
-use crate::query::{Grid, QueryError, QueryLimits, QuerySession};
+use crate::query::{Grid, QueryError, QueryLimits, QuerySession, SourceResolution};
 use crate::storage::Snapshot;
 
 /// How far back a selector looks for a sample, unless the query says otherwise.
@@ -46,6 +46,8 @@ pub struct Query {
     pub kind: QueryKind,
     pub lookback_ms: i64,
     pub limits: QueryLimits,
+    /// The coarsest rollup that may answer. Whatever answers gives what raw samples would give.
+    pub max_source_resolution: SourceResolution,
     pub explain: Explain,
 }
 
@@ -56,6 +58,7 @@ impl Query {
             kind,
             lookback_ms: LOOKBACK_MS,
             limits: *limits,
+            max_source_resolution: SourceResolution::Auto,
             explain: Explain::Off,
         }
     }
@@ -95,6 +98,8 @@ pub async fn evaluate(
         task: task.clone(),
         annotations: Arc::clone(&annotations),
         lookback_ms: query.lookback_ms,
+        max_source_resolution: query.max_source_resolution,
+        rollup_costs: session.options().rollup_costs,
         times,
     };
     let clock = Arc::clone(session.clock());

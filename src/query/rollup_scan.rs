@@ -39,7 +39,7 @@ const SLICE_BYTES: u64 = 64 << 20;
 /// is read raw, series by series.
 const MEMORY_SHARE: u64 = 2;
 /// One row of one series in memory: all columns.
-const ROW_BYTES: u64 = 13 * 8;
+const ROW_BYTES: usize = 13 * 8;
 /// Rows and samples between two moments at which a scan can be canceled.
 const YIELD_ROWS: u64 = 262_144;
 /// How far back windows reach is read again for each slice, so a slice is at least this many
@@ -272,7 +272,7 @@ impl RollupScan {
                 counters.rows.add(rows);
                 counters.rows_decoded.add(usize::try_from(batch.rows_read).unwrap_or(usize::MAX));
                 counters.bytes.add(usize::try_from(batch.bytes_read).unwrap_or(usize::MAX));
-                let bytes = (rows as u64).saturating_mul(ROW_BYTES) as usize;
+                let bytes = rows.saturating_mul(ROW_BYTES);
                 reservation.try_grow(bytes)?;
                 let number = held.batches.len();
                 for (labels, rows) in batch.series {
@@ -339,10 +339,10 @@ fn slice_ms(
     };
     let all_rows = stretches.iter().map(rows).fold(0, u64::saturating_add);
     let length = stretches.last()?.span.end.abs_diff(stretches.first()?.span.start).max(1);
-    let bytes = all_rows.saturating_mul(series).saturating_mul(ROW_BYTES);
+    let bytes = all_rows.saturating_mul(series).saturating_mul(ROW_BYTES as u64);
     let day = DAY_MS.unsigned_abs();
     let bytes_a_day = (bytes / length.div_ceil(day)).max(1);
-    let reach = i64::try_from(shape.range_ms.saturating_add(shape.before_ms)).ok()?;
+    let reach = shape.range_ms.saturating_add(shape.before_ms);
     let days = (SLICE_BYTES / bytes_a_day).clamp(1, length.div_ceil(day));
     let reach_days = reach.saturating_mul(SLICE_REACHES) / DAY_MS;
     let slice_days = i64::try_from(days).ok()?.max(reach_days).max(1);

@@ -78,6 +78,9 @@ enum Command {
         /// Show the plan; `analyze` runs it and shows what each operator did.
         #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "plan")]
         explain: Option<Explain>,
+        /// The coarsest rollup that may answer: `0s` (raw samples only), `1m`, `5m`, `1h` or `auto`.
+        #[arg(long, value_name = "RESOLUTION")]
+        max_source_resolution: Option<String>,
     },
     /// Evaluate a query at every step of a range.
     QueryRange {
@@ -93,6 +96,12 @@ enum Command {
         /// Print values only, no plot.
         #[arg(long)]
         no_plot: bool,
+        /// Show the plan; `analyze` runs it and shows what each operator did.
+        #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "plan")]
+        explain: Option<Explain>,
+        /// The coarsest rollup that may answer: `0s` (raw samples only), `1m`, `5m`, `1h` or `auto`.
+        #[arg(long, value_name = "RESOLUTION")]
+        max_source_resolution: Option<String>,
     },
     /// Write line protocol from files or standard input.
     Write {
@@ -153,31 +162,34 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
             let status = client.get("/api/v1/status", &[]).await?;
             output::print(format, &status["data"], || output::flattened(&status["data"]));
         }
-        Command::Query { query, time, explain } => {
+        Command::Query { query, time, explain, max_source_resolution } => {
             let time = time::parse(time)?;
             let mut form = vec![("query", query.clone()), ("time", time)];
-            form.extend(explain.map(|explain| {
-                let value = match explain {
-                    Explain::Plan => "true",
-                    Explain::Analyze => "analyze",
-                };
-                ("explain", value.to_owned())
-            }));
+            form.extend(options(*explain, max_source_resolution.as_deref()));
             let answer = client.post("/api/v1/query", &form).await?;
             print_answer(format, &answer, explain.is_some());
         }
-        Command::QueryRange { query, start, end, step, no_plot } => {
-            let form = [
+        Command::QueryRange {
+            query,
+            start,
+            end,
+            step,
+            no_plot,
+            explain,
+            max_source_resolution,
+        } => {
+            let mut form = vec![
                 ("query", query.clone()),
                 ("start", time::parse(start)?),
                 ("end", time::parse(end)?),
                 ("step", step.clone()),
             ];
+            form.extend(options(*explain, max_source_resolution.as_deref()));
             let answer = client.post("/api/v1/query_range", &form).await?;
-            if format == Format::Table && !no_plot {
+            if format == Format::Table && !no_plot && explain.is_none() {
                 print!("{}", plot::plot(&answer["data"]));
             }
-            print_answer(format, &answer, false);
+            print_answer(format, &answer, explain.is_some());
         }
         Command::Write { files, batch_lines, atomic } => {
             let mut summary = write::Summary::default();
@@ -219,6 +231,19 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Downsample => admin(&client, format, "downsample").await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Parameters that both kinds of query take.
+fn options(
+    explain: Option<Explain>,
+    max_source_resolution: Option<&str>,
+) -> Vec<(&'static str, String)> {
+    let explain = explain.map(|explain| match explain {
+        Explain::Plan => ("explain", "true".to_owned()),
+        Explain::Analyze => ("explain", "analyze".to_owned()),
+    });
+    let resolution = max_source_resolution.map(|text| ("max_source_resolution", text.to_owned()));
+    explain.into_iter().chain(resolution).collect()
 }
 
 async fn admin(client: &Client, format: Format, what: &str) -> Result<(), Failure> {

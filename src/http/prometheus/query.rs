@@ -94,6 +94,14 @@ fn build(service: &Service, params: &Params, kind: QueryKind) -> Result<Query, A
         Some(lookback_ms) if lookback_ms > 0 => query.lookback_ms = lookback_ms,
         _ => {}
     }
+    match params.get("max_source_resolution") {
+        "" => {}
+        text => {
+            query.max_source_resolution = text
+                .parse()
+                .map_err(|error| ApiError::invalid_parameter("max_source_resolution", error))?;
+        }
+    }
     query.explain = match params.get("explain") {
         "" | "false" | "0" => Explain::Off,
         "true" | "1" | "plan" => Explain::Plan,

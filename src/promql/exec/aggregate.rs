@@ -30,8 +30,9 @@ pub(crate) enum Aggregation {
     Group,
     Stddev,
     Stdvar,
-    /// Of samples rather than series: the input's cells are count, mean and squares.
+    /// Of samples rather than series: the input's cells are the state of a mean.
     AvgOfSamples,
+    /// The input's cells are count, mean and squares.
     StddevOfSamples,
     StdvarOfSamples,
 }
@@ -63,10 +64,9 @@ impl Aggregation {
         match self {
             Aggregation::Sum => 2,
             Aggregation::Count | Aggregation::Min | Aggregation::Max | Aggregation::Group => 1,
-            Aggregation::Avg => Mean::PARTS,
+            Aggregation::Avg | Aggregation::AvgOfSamples => Mean::PARTS,
             Aggregation::Stddev
             | Aggregation::Stdvar
-            | Aggregation::AvgOfSamples
             | Aggregation::StddevOfSamples
             | Aggregation::StdvarOfSamples => 3,
         }
@@ -152,7 +152,7 @@ impl Aggregation {
             Aggregation::Group => each(state, later, |one| one, |one, _| one),
             Aggregation::Min => each(state, later, |value| value, lower),
             Aggregation::Max => each(state, later, |value| value, higher),
-            Aggregation::Avg => {
+            Aggregation::Avg | Aggregation::AvgOfSamples => {
                 for step in 0..steps {
                     let Some(parts) = state_at(later, step, steps) else { continue };
                     let mut mean = Mean::from_parts(parts);
@@ -188,11 +188,12 @@ impl Aggregation {
             let third = || state[2 * steps + step];
             *cell = match self {
                 Aggregation::Sum => state[step] + second(),
-                Aggregation::Avg => match state_at(state, step, steps) {
-                    Some(parts) => Mean::from_parts(parts).value(),
-                    None => continue,
-                },
-                Aggregation::AvgOfSamples => second(),
+                Aggregation::Avg | Aggregation::AvgOfSamples => {
+                    match state_at(state, step, steps) {
+                        Some(parts) => Mean::from_parts(parts).value(),
+                        None => continue,
+                    }
+                }
                 Aggregation::Stdvar | Aggregation::StdvarOfSamples => third() / state[step],
                 Aggregation::Stddev | Aggregation::StddevOfSamples => {
                     (third() / state[step]).sqrt()

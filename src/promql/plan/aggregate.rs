@@ -12,7 +12,9 @@ use crate::promql::exec::aggregate::{Aggregate, Aggregation};
 use crate::promql::exec::leaf::Rows;
 use crate::promql::exec::select::{Choice, Choose, Quantile, SampleQuantile};
 use crate::promql::exec::table::{SeriesRow, SeriesTable, TableBuilder};
-use crate::promql::functions::range::{RangeFunction, RangeKernel, Window, sum_count_moments};
+use crate::promql::functions::range::{
+    RangeFunction, RangeKernel, SampleMean, Window, sum_count_moments,
+};
 use crate::promql::plan::call::texts;
 use crate::promql::plan::selector::Wanted;
 use crate::promql::plan::{Planner, Vector, mistyped};
@@ -210,9 +212,14 @@ impl Planner {
                 let make = fold(RangeFunction::Present);
                 (self.plan_range(operand, grid, Wanted::Kernel(&make)).await?, Aggregation::Group)
             }
-            AggregateOp::Avg | AggregateOp::Stddev | AggregateOp::Stdvar => {
+            AggregateOp::Avg => {
+                let make =
+                    |window: Window| -> Arc<dyn WindowKernel> { Arc::new(SampleMean(window)) };
+                let range = self.plan_range(operand, grid, Wanted::Kernel(&make)).await?;
+                (range, Aggregation::AvgOfSamples)
+            }
+            AggregateOp::Stddev | AggregateOp::Stdvar => {
                 let aggregation = match aggregate.op {
-                    AggregateOp::Avg => Aggregation::AvgOfSamples,
                     AggregateOp::Stddev => Aggregation::StddevOfSamples,
                     _ => Aggregation::StdvarOfSamples,
                 };

@@ -31,7 +31,7 @@ use crate::promql::scalar::Scalar;
 use crate::query::batch::VectorRows;
 use crate::query::node::gather;
 use crate::query::session::QueryTask;
-use crate::query::{Grid, QueryError};
+use crate::query::{Grid, QueryError, RollupCosts, SourceResolution};
 use crate::storage::Snapshot;
 
 /// What an expression becomes.
@@ -83,6 +83,8 @@ pub(crate) struct Planner {
     pub(crate) task: QueryTask,
     pub(crate) annotations: Arc<Annotations>,
     pub(crate) lookback_ms: i64,
+    pub(crate) max_source_resolution: SourceResolution,
+    pub(crate) rollup_costs: RollupCosts,
     pub(crate) times: Times,
 }
 

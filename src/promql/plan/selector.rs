@@ -14,8 +14,10 @@ use crate::promql::exec::table::{SeriesRow, SeriesTable};
 use crate::promql::exec::window::Windows;
 use crate::promql::functions::range::{Edges, InstantKernel, InstantValue, Window};
 use crate::promql::plan::{Planner, Vector, mistyped};
+use crate::query::rollup_scan::{RollupRequest, RollupScan};
 use crate::query::scan::{ScanOutput, SeriesScan};
 use crate::query::{Grid, QueryError, WindowKernel};
+use crate::storage::SelectedSeries;
 
 /// Step of a subquery that names none: Prometheus' default evaluation interval.
 const SUBQUERY_STEP_MS: i64 = 60_000;
@@ -176,16 +178,46 @@ impl Planner {
             .iter()
             .map(|series| SeriesRow { labels: series.labels.clone(), drop_name: false })
             .collect();
+        let selected: Arc<[SelectedSeries]> = selected.into();
+        let table = Arc::new(SeriesTable { rows });
+        if let Some(scan) = self.rollup_scan(matchers, &title, &selected, &output) {
+            self.annotations.answered(&title, scan.stretches());
+            return Ok((scan.plan(), table));
+        }
         let plan = SeriesScan::plan(
             &self.snapshot,
             title,
-            selected.into(),
+            selected,
             range,
             output,
             Arc::clone(&self.task.usage),
             self.task.partitions_max,
         );
-        Ok((plan, Arc::new(SeriesTable { rows })))
+        Ok((plan, table))
+    }
+
+    /// The scan of rollups, if they give the same for less.
+    fn rollup_scan(
+        &self,
+        matchers: &[Matcher],
+        title: &str,
+        series: &Arc<[SelectedSeries]>,
+        output: &ScanOutput,
+    ) -> Option<RollupScan> {
+        let ScanOutput::Window { kernel, grid } = output else { return None };
+        RollupScan::choose(&RollupRequest {
+            snapshot: &self.snapshot,
+            matchers,
+            series,
+            kernel,
+            grid: *grid,
+            cap: self.max_source_resolution,
+            costs: self.rollup_costs,
+            usage: &self.task.usage,
+            bytes_max: self.task.bytes_max(),
+            slices_at_once: self.task.partitions_max,
+            selector: title,
+        })
     }
 }
 

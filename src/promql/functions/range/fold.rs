@@ -1,8 +1,15 @@
 //! Folds of a window: sums, means, extremes, variances, and what its edges alone tell.
 
 use crate::promql::functions::range::kahan::{Mean, Sum};
-use crate::promql::functions::range::window::{Fold, fold_each, fold_sliding};
-use crate::promql::functions::range::{Input, RangeFunction, float, seconds};
+use crate::promql::functions::range::window::{Fold, Merge, fold_each, fold_sliding};
+use crate::promql::functions::range::{Input, RangeFunction, Window, float, seconds};
+use crate::query::Grid;
+
+impl Merge for Sum {
+    fn merge(self, later: Self) -> Self {
+        Sum::merge(self, later)
+    }
+}
 
 impl Fold for Sum {
     fn of(value: f64, _: i64) -> Self {
@@ -14,8 +21,11 @@ impl Fold for Sum {
     fn add(&mut self, value: f64, _: i64) {
         Sum::add(self, value);
     }
+}
+
+impl Merge for Mean {
     fn merge(self, later: Self) -> Self {
-        Sum::merge(self, later)
+        Mean::merge(self, later)
     }
 }
 
@@ -27,14 +37,18 @@ impl Fold for Mean {
     fn add(&mut self, value: f64, _: i64) {
         Mean::add(self, value);
     }
-    fn merge(self, later: Self) -> Self {
-        Mean::merge(self, later)
-    }
 }
 
 /// The lowest value: the first of equal ones, a NaN only if there is nothing else.
 #[derive(Clone, Copy)]
-struct Min(f64);
+pub(crate) struct Min(pub(crate) f64);
+
+impl Merge for Min {
+    fn merge(mut self, later: Self) -> Self {
+        self.add(later.0, 0);
+        self
+    }
+}
 
 impl Fold for Min {
     fn of(value: f64, _: i64) -> Self {
@@ -46,15 +60,18 @@ impl Fold for Min {
             self.0 = value;
         }
     }
+}
+
+/// The highest value, likewise.
+#[derive(Clone, Copy)]
+pub(crate) struct Max(pub(crate) f64);
+
+impl Merge for Max {
     fn merge(mut self, later: Self) -> Self {
         self.add(later.0, 0);
         self
     }
 }
-
-/// The highest value, likewise.
-#[derive(Clone, Copy)]
-struct Max(f64);
 
 impl Fold for Max {
     fn of(value: f64, _: i64) -> Self {
@@ -66,15 +83,18 @@ impl Fold for Max {
             self.0 = value;
         }
     }
-    fn merge(mut self, later: Self) -> Self {
-        self.add(later.0, 0);
-        self
-    }
 }
 
 /// When the lowest value was last seen.
 #[derive(Clone, Copy)]
 struct MinAt(f64, i64);
+
+impl Merge for MinAt {
+    fn merge(mut self, later: Self) -> Self {
+        self.add(later.0, later.1);
+        self
+    }
+}
 
 impl Fold for MinAt {
     fn of(value: f64, timestamp: i64) -> Self {
@@ -86,15 +106,18 @@ impl Fold for MinAt {
             *self = MinAt(value, timestamp);
         }
     }
-    fn merge(mut self, later: Self) -> Self {
-        self.add(later.0, later.1);
-        self
-    }
 }
 
 /// When the highest value was last seen.
 #[derive(Clone, Copy)]
 struct MaxAt(f64, i64);
+
+impl Merge for MaxAt {
+    fn merge(mut self, later: Self) -> Self {
+        self.add(later.0, later.1);
+        self
+    }
+}
 
 impl Fold for MaxAt {
     fn of(value: f64, timestamp: i64) -> Self {
@@ -105,10 +128,6 @@ impl Fold for MaxAt {
         if value >= self.0 || self.0.is_nan() {
             *self = MaxAt(value, timestamp);
         }
-    }
-    fn merge(mut self, later: Self) -> Self {
-        self.add(later.0, later.1);
-        self
     }
 }
 
@@ -147,6 +166,12 @@ impl Moments {
     }
 }
 
+impl Merge for Moments {
+    fn merge(self, later: Self) -> Self {
+        self.merged(later)
+    }
+}
+
 impl Fold for Moments {
     fn of(value: f64, timestamp: i64) -> Self {
         let mut none = Moments { count: 0.0, mean: Sum::default(), squares: Sum::default() };
@@ -159,9 +184,6 @@ impl Fold for Moments {
         let apart = value - (self.mean.sum + self.mean.lost);
         self.mean.add(apart / self.count);
         self.squares.add(apart * (value - (self.mean.sum + self.mean.lost)));
-    }
-    fn merge(self, later: Self) -> Self {
-        self.merged(later)
     }
 }
 
@@ -186,21 +208,34 @@ pub(crate) fn fold(function: RangeFunction, input: &Input<'_>, out: &mut [f64]) 
     }
 }
 
-/// The state of an aggregation over range vectors: count, mean and squares of every window, as
-/// three rows of cells.
+/// The state of a variance over range vectors: count, mean and squares of every window, as three
+/// rows of cells.
 pub(crate) fn sum_count_moments(
     input: (&[i64], &[f64]),
-    window: &crate::promql::functions::range::Window,
-    grid: crate::query::Grid,
+    window: &Window,
+    grid: Grid,
     out: &mut [f64],
 ) {
-    let steps = grid.steps();
     let input = Input { timestamps: input.0, values: input.1, window, grid };
-    each(&input, |step, all: Moments| {
-        for (part, value) in all.parts().into_iter().enumerate() {
-            out[part * steps + step] = value;
-        }
-    });
+    each(&input, |step, all: Moments| put_parts(all.parts(), step, grid, out));
+}
+
+/// The state of a mean over range vectors: the parts of every window's mean, as rows of cells.
+pub(crate) fn means(input: (&[i64], &[f64]), window: &Window, grid: Grid, out: &mut [f64]) {
+    let input = Input { timestamps: input.0, values: input.1, window, grid };
+    each(&input, |step, mean: Mean| put_parts(mean.parts(), step, grid, out));
+}
+
+/// Writes the parts of one step's state: all first parts come first, then all second ones.
+pub(crate) fn put_parts<const PARTS: usize>(
+    parts: [f64; PARTS],
+    step: usize,
+    grid: Grid,
+    out: &mut [f64],
+) {
+    for (part, value) in parts.into_iter().enumerate() {
+        out[part * grid.steps() + step] = value;
+    }
 }
 
 /// Folds that go sample by sample in every window: merged halves of a variance lose digits where
@@ -213,7 +248,7 @@ fn in_order<F: Fold>(input: &Input<'_>, put: impl FnMut(usize, F)) {
 fn each<F: Fold>(input: &Input<'_>, put: impl FnMut(usize, F)) {
     let (timestamps, values) = (input.timestamps, input.values);
     if input.window.overlaps_much(input.grid) && sums_stay_finite(values) {
-        fold_sliding(input.window, input.grid, timestamps, values, put);
+        sliding(input, put);
     } else {
         fold_each(input.window, input.grid, timestamps, values, put);
     }
@@ -223,10 +258,17 @@ fn each<F: Fold>(input: &Input<'_>, put: impl FnMut(usize, F)) {
 fn any_order<F: Fold>(input: &Input<'_>, put: impl FnMut(usize, F)) {
     let (timestamps, values) = (input.timestamps, input.values);
     if input.window.overlaps_much(input.grid) {
-        fold_sliding(input.window, input.grid, timestamps, values, put);
+        sliding(input, put);
     } else {
         fold_each(input.window, input.grid, timestamps, values, put);
     }
+}
+
+fn sliding<F: Fold>(input: &Input<'_>, put: impl FnMut(usize, F)) {
+    let (timestamps, values) = (input.timestamps, input.values);
+    let of = |row: usize| F::of(values[row], timestamps[row]);
+    let add = |state: &mut F, row: usize| state.add(values[row], timestamps[row]);
+    fold_sliding(input.window, input.grid, timestamps, of, add, put);
 }
 
 /// Whether no sum of these values, nor of their squares, can overflow: then it does not matter

@@ -3,6 +3,7 @@
 use crate::model::{Labels, Samples, TimeRange, Timestamp, is_stale};
 use crate::promql::functions::range::rate::interpolate;
 use crate::promql::functions::range::seconds;
+use crate::query::rollup_scan::RollupKernel;
 use crate::query::scan::drop_stale;
 use crate::query::{Grid, QueryError, WindowKernel};
 
@@ -26,7 +27,7 @@ pub(crate) struct InstantKernel {
 }
 
 impl InstantKernel {
-    fn looked_up(&self, step_at: Timestamp) -> Timestamp {
+    pub(crate) fn looked_up(&self, step_at: Timestamp) -> Timestamp {
         self.at.unwrap_or(step_at).saturating_sub(self.offset_ms)
     }
 
@@ -109,5 +110,9 @@ impl WindowKernel for InstantKernel {
             _ => self.latest(samples, grid, out),
         }
         Ok(())
+    }
+
+    fn rollup(&self) -> Option<&dyn RollupKernel> {
+        (self.wanted != InstantValue::Smoothed).then_some(self as &dyn RollupKernel)
     }
 }

@@ -59,6 +59,11 @@ impl Mean {
         Self { sum: Sum::of(value), mean: 0.0, incremental: false, count: 1.0 }
     }
 
+    /// The mean of `count` values with this sum.
+    pub(crate) fn of_sum(sum: Sum, count: f64) -> Self {
+        Self { sum, mean: 0.0, incremental: false, count }
+    }
+
     #[inline]
     pub(crate) fn add(&mut self, value: f64) {
         self.count += 1.0;

@@ -10,6 +10,7 @@ mod instant;
 mod kahan;
 mod order;
 mod rate;
+mod rollup;
 mod trend;
 mod window;
 
@@ -25,6 +26,7 @@ pub(crate) use window::{Edges, Window};
 use crate::model::{Labels, Samples};
 use crate::promql::annotations::Annotations;
 use crate::promql::scalar::Scalar;
+use crate::query::rollup_scan::RollupKernel;
 use crate::query::scan::drop_stale;
 use crate::query::{Grid, QueryError, WindowKernel};
 
@@ -193,6 +195,10 @@ impl WindowKernel for RangeKernel {
         }
         Ok(())
     }
+
+    fn rollup(&self) -> Option<&dyn RollupKernel> {
+        self.function.rollup_columns(self.window.edges).map(|_| self as &dyn RollupKernel)
+    }
 }
 
 impl RangeKernel {
@@ -207,6 +213,36 @@ impl RangeKernel {
         if out.iter().any(|value| !crate::model::is_stale(*value)) {
             self.annotations.check_counter(labels.metric_name(), self.position);
         }
+    }
+}
+
+/// The mean of all samples of a window, as a state that those of other series merge with.
+#[derive(Debug)]
+pub(crate) struct SampleMean(pub(crate) Window);
+
+impl WindowKernel for SampleMean {
+    fn name(&self) -> &str {
+        "mean"
+    }
+
+    fn width(&self) -> usize {
+        Mean::PARTS
+    }
+
+    fn evaluate(
+        &self,
+        _: &Labels,
+        samples: &mut Samples,
+        grid: Grid,
+        out: &mut [f64],
+    ) -> Result<(), QueryError> {
+        drop_stale(samples);
+        fold::means((&samples.timestamps, &samples.values), &self.0, grid, out);
+        Ok(())
+    }
+
+    fn rollup(&self) -> Option<&dyn RollupKernel> {
+        (self.0.edges == Edges::Plain).then_some(self as &dyn RollupKernel)
     }
 }
 

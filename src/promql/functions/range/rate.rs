@@ -52,17 +52,17 @@ fn resets(values: &[f64]) -> Vec<usize> {
 }
 
 /// Where a window and its samples begin and end.
-struct Ends {
-    window: (i64, i64),
-    samples: (i64, i64),
-    count: usize,
+pub(crate) struct Ends {
+    pub(crate) window: (i64, i64),
+    pub(crate) samples: (i64, i64),
+    pub(crate) count: usize,
 }
 
 impl Ends {
     /// By what the increase between the samples is multiplied to cover the window. A counter,
     /// given as its first value and its increase, is not extrapolated below zero.
     #[inline]
-    fn extrapolation(&self, counter: Option<(f64, f64)>) -> f64 {
+    pub(crate) fn extrapolation(&self, counter: Option<(f64, f64)>) -> f64 {
         let mut to_start = seconds(self.samples.0 - self.window.0);
         let mut to_end = seconds(self.window.1 - self.samples.1);
         let sampled = seconds(self.samples.1 - self.samples.0);

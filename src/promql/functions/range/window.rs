@@ -86,12 +86,16 @@ impl Window {
     }
 }
 
-/// A state that a window folds its samples into, first to last.
-pub(crate) trait Fold: Copy {
-    fn of(value: f64, timestamp: Timestamp) -> Self;
-    fn add(&mut self, value: f64, timestamp: Timestamp);
+/// A state that stands for some rows of a window.
+pub(crate) trait Merge: Copy {
     /// This state, then a later one.
     fn merge(self, later: Self) -> Self;
+}
+
+/// A state that a window folds its samples into, first to last.
+pub(crate) trait Fold: Merge {
+    fn of(value: f64, timestamp: Timestamp) -> Self;
+    fn add(&mut self, value: f64, timestamp: Timestamp);
 }
 
 /// Folds every window from its first sample to its last.
@@ -111,37 +115,38 @@ pub(crate) fn fold_each<F: Fold>(
     });
 }
 
-/// Folds every window in O(samples + steps): the states of all tails of the older part of the
-/// window are kept, the newer part is one state, and nothing is ever subtracted.
-pub(crate) fn fold_sliding<F: Fold>(
+/// Folds every window in O(rows + steps): the states of all tails of the older part of the window
+/// are kept, the newer part is one state, and nothing is ever subtracted. Rows are samples, or
+/// whatever stands at `timestamps`: `of` gives the state of one, `add` adds one to a state.
+pub(crate) fn fold_sliding<S: Merge>(
     window: &Window,
     grid: Grid,
     timestamps: &[Timestamp],
-    values: &[f64],
-    mut put: impl FnMut(usize, F),
+    of: impl Fn(usize) -> S,
+    add: impl Fn(&mut S, usize),
+    mut put: impl FnMut(usize, S),
 ) {
     // `tails[i]` folds rows `base + i .. middle`; `newer` folds rows `middle .. end`.
-    let mut tails: Vec<F> = Vec::new();
+    let mut tails: Vec<S> = Vec::new();
     let (mut base, mut middle, mut end) = (0, 0, 0);
-    let mut newer: Option<F> = None;
+    let mut newer: Option<S> = None;
     window.slide(timestamps, grid, |step, low, high| {
         if low >= end {
             (middle, end, newer) = (low, low, None);
         }
         while end < high {
             match &mut newer {
-                Some(state) => state.add(values[end], timestamps[end]),
-                None => newer = Some(F::of(values[end], timestamps[end])),
+                Some(state) => add(state, end),
+                None => newer = Some(of(end)),
             }
             end += 1;
         }
         if low > middle {
             // The older part is used up: all rows of the window become tails.
             tails.clear();
-            tails.resize(high - low, F::of(values[high - 1], timestamps[high - 1]));
+            tails.resize(high - low, of(high - 1));
             for row in (low..high - 1).rev() {
-                let head = F::of(values[row], timestamps[row]);
-                tails[row - low] = head.merge(tails[row - low + 1]);
+                tails[row - low] = of(row).merge(tails[row - low + 1]);
             }
             (base, middle, newer) = (low, high, None);
         }
@@ -161,6 +166,13 @@ mod tests {
     #[derive(Clone, Copy, PartialEq, Debug)]
     struct Rows(u64, u64);
 
+    impl Merge for Rows {
+        fn merge(self, later: Self) -> Self {
+            assert_eq!(self.1 + 1, later.0);
+            Rows(self.0, later.1)
+        }
+    }
+
     impl Fold for Rows {
         fn of(value: f64, _: Timestamp) -> Self {
             let row = value.to_bits();
@@ -169,10 +181,6 @@ mod tests {
         fn add(&mut self, value: f64, _: Timestamp) {
             assert_eq!(self.1 + 1, value.to_bits());
             self.1 += 1;
-        }
-        fn merge(self, later: Self) -> Self {
-            assert_eq!(self.1 + 1, later.0);
-            Rows(self.0, later.1)
         }
     }
 
@@ -195,7 +203,9 @@ mod tests {
                 let mut seen = Vec::new();
                 let put = |step, rows: Rows| seen.push((step, rows));
                 if sliding {
-                    fold_sliding(&window(range), grid, &timestamps, &values, put);
+                    let of = |row: usize| Rows::of(values[row], timestamps[row]);
+                    let add = |rows: &mut Rows, row: usize| rows.add(values[row], timestamps[row]);
+                    fold_sliding(&window(range), grid, &timestamps, of, add, put);
                 } else {
                     fold_each(&window(range), grid, &timestamps, &values, put);
                 }
