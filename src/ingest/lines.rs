@@ -37,9 +37,20 @@ impl<'a> Lines<'a> {
     }
 
     /// Counts the line at `start` as refused and keeps its fault.
-    #[cold]
     pub(crate) fn refuse(&mut self, start: usize, fault: Fault, outcome: &mut IngestOutcome) {
-        outcome.reject(1, || {
+        self.refuse_samples(start, 1, fault, outcome);
+    }
+
+    /// Counts `samples` of the line at `start` as refused and keeps its fault.
+    #[cold]
+    pub(crate) fn refuse_samples(
+        &mut self,
+        start: usize,
+        samples: u64,
+        fault: Fault,
+        outcome: &mut IngestOutcome,
+    ) {
+        outcome.reject(samples, || {
             // Lines of a block may be refused out of order.
             if start < self.counted.0 {
                 self.counted = (0, 1);

@@ -8,6 +8,7 @@ pub mod decompress;
 pub mod error;
 pub mod exposition;
 pub mod influx;
+pub mod json_lines;
 mod labels;
 pub mod limits;
 pub mod line_protocol;
@@ -20,6 +21,7 @@ pub mod resolver;
 pub use decompress::{Encoding, decompress};
 pub use error::{ErrorKind, IngestError, IngestOutcome, LineError, LineErrorCode};
 pub use limits::Limits;
+pub use number::parse_float;
 pub use options::{ParseOptions, Precision};
 pub use resolver::{
     Field, KeyFormat, KeyRef, Known, ResolveError, SeriesResolver, Shape, ShapeId, ShapeKey,

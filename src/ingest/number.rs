@@ -1,9 +1,11 @@
 //! Numbers as text formats write them. Values come out correctly rounded: up to 15 digits as an
 //! exact integer over an exact power of ten, longer ones through `fast-float2`.
+//!
+//! `NaN` is the NaN that Prometheus stores for it. Exports also hold others, which JSON and text
+//! cannot say otherwise: `StaleNaN` is the stale marker, `NaN(0x7ff8000000000000)` the NaN of those
+//! bits.
 
-/// The quiet NaN that Prometheus stores for a `NaN` read from text.
-/// Source: prometheus/model/value/value.go, `NormalNaN`.
-pub(crate) const NORMAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
+use crate::model::{NORMAL_NAN_BITS, STALE_NAN_BITS};
 
 const POWERS_OF_TEN: [f64; 16] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
@@ -127,11 +129,34 @@ fn any_field_value(input: &[u8]) -> Option<(f64, usize)> {
     (in_range && ends_field(input, len + 1)).then_some((value, len + 1))
 }
 
+/// Reads all of `text` as a number.
+pub fn parse_float(text: &str) -> Option<f64> {
+    float(text.as_bytes()).filter(|(_, len)| *len == text.len()).map(|(value, _)| value)
+}
+
 #[cold]
 fn any_float(input: &[u8]) -> Option<(f64, usize)> {
+    if let Some(nan) = written_nan(input) {
+        return Some(nan);
+    }
     let (value, len) =
         fast_float2::parse_partial::<f64, _>(input).ok().filter(|(_, len)| *len > 0)?;
     Some((if value.is_nan() { f64::from_bits(NORMAL_NAN_BITS) } else { value }, len))
+}
+
+/// Reads a NaN that is spelled by its bits.
+fn written_nan(input: &[u8]) -> Option<(f64, usize)> {
+    const STALE: &[u8] = b"StaleNaN";
+    const OPEN: &[u8] = b"NaN(0x";
+    const DIGITS: usize = 16;
+    if input.starts_with(STALE) {
+        return Some((f64::from_bits(STALE_NAN_BITS), STALE.len()));
+    }
+    let rest = input.strip_prefix(OPEN)?;
+    let (digits, rest) = rest.split_at_checked(DIGITS)?;
+    let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+    let value = f64::from_bits(u64::from_str_radix(digits, 16).ok()?);
+    (value.is_nan() && rest.first() == Some(&b')')).then_some((value, OPEN.len() + DIGITS + 1))
 }
 
 #[cold]
@@ -199,10 +224,20 @@ mod tests {
         }
         assert_eq!(field("NaN").unwrap().to_bits(), NORMAL_NAN_BITS);
         assert_eq!(field("-nan").unwrap().to_bits(), NORMAL_NAN_BITS);
+        for bits in [STALE_NAN_BITS, 0x7ff8_0000_0000_0000, 0xfff0_0000_0000_0001] {
+            assert_eq!(field(&format!("NaN({bits:#018x})")).map(f64::to_bits), Some(bits));
+        }
+        assert_eq!(field("StaleNaN").unwrap().to_bits(), STALE_NAN_BITS);
+        assert_eq!(parse_float("-2.5"), Some(-2.5));
         for text in [
             "",
             "-",
             ".",
+            "StaleNaNs",
+            "NaN(0x7ff0000000000000)",
+            "NaN(0x+ff8000000000000)",
+            "NaN(0x7ff8)",
+            "NaN(0x7ff8000000000001",
             "1.5i",
             "1e3i",
             "-1u",

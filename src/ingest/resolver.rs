@@ -23,6 +23,8 @@ pub enum KeyFormat {
     Symbol,
     /// `name{label="value"}` of the text exposition format.
     Exposition,
+    /// The `metric` object of a JSON line.
+    JsonLines,
 }
 
 /// A shape in the form in which it is built and compared.

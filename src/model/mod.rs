@@ -13,5 +13,7 @@ pub use labels::{Labels, LabelsBuilder, LabelsError, METADATA_LABELS, METRIC_NAM
 pub use matcher::{MatchOp, Matcher, MatcherError};
 pub use metadata::{Metadata, MetricType};
 pub use resolution::{Resolution, UnknownResolution};
-pub use sample::{STALE_NAN_BITS, SampleBatch, Samples, SeriesRef, is_stale, stale_nan};
+pub use sample::{
+    NORMAL_NAN_BITS, STALE_NAN_BITS, SampleBatch, Samples, SeriesRef, is_stale, stale_nan,
+};
 pub use time::{Span, TimeRange, Timestamp};

@@ -7,6 +7,10 @@ use crate::model::time::Timestamp;
 /// Source: prometheus/model/value/value.go.
 pub const STALE_NAN_BITS: u64 = 0x7ff0_0000_0000_0002;
 
+/// The quiet NaN that Prometheus stores for a `NaN` read from text.
+/// Source: prometheus/model/value/value.go, `NormalNaN`.
+pub const NORMAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
+
 /// The stale marker.
 pub fn stale_nan() -> f64 {
     f64::from_bits(STALE_NAN_BITS)

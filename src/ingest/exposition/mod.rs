@@ -242,8 +242,33 @@ fn scan_timestamp(input: &[u8], open_metrics: bool) -> Option<(Timestamp, usize)
     {
         return Some((ms, len));
     }
+    if let Some(exact) = decimal_ms(input) {
+        return Some(exact);
+    }
     let (seconds, len) = number::float(input)?;
     Some((whole_ms(seconds)?, len))
+}
+
+/// Seconds with up to three decimals, the usual form: exact where a double no longer is.
+fn decimal_ms(input: &[u8]) -> Option<(Timestamp, usize)> {
+    let (seconds, mut at) = number::integer(input)?;
+    let (mut fraction, mut unit) = (0, 1000);
+    if input.get(at) == Some(&b'.') {
+        at += 1;
+        while let Some(digit) = input.get(at).filter(|byte| byte.is_ascii_digit()) {
+            unit /= 10;
+            fraction += i64::from(digit - b'0') * unit;
+            at += 1;
+            if unit == 0 {
+                return None;
+            }
+        }
+    }
+    if matches!(input.get(at), Some(b'e' | b'E')) {
+        return None;
+    }
+    let fraction = if input.first() == Some(&b'-') { -fraction } else { fraction };
+    Some((seconds.checked_mul(1000)?.checked_add(fraction)?, at))
 }
 
 /// Seconds as whole milliseconds.
