@@ -17,5 +17,6 @@ pub mod error;
 pub mod merge;
 pub mod parquet;
 pub mod schema;
+pub mod table;
 
 pub use error::{ColumnarError, ErrorKind};
