@@ -129,6 +129,14 @@ pub struct Config {
     #[arg(long, env = "AETHER_SERIES_LISTED_MAX", default_value_t = HttpOptions::default().series_listed_max, value_name = "COUNT", help_heading = "Queries")]
     pub series_listed_max: usize,
 
+    /// Exports that run at once; more are turned away.
+    #[arg(long, env = "AETHER_EXPORTS_MAX", default_value_t = HttpOptions::default().exports_max, value_name = "COUNT", help_heading = "Queries")]
+    pub exports_max: usize,
+
+    /// Longest run of an export.
+    #[arg(long, env = "AETHER_EXPORT_TIMEOUT", default_value_t = Period(HttpOptions::default().export_timeout), value_name = "DURATION", help_heading = "Queries")]
+    pub export_timeout: Period,
+
     /// What to log: error, warn, info, debug, trace, or a filter such as `aetherdb::storage=debug`.
     #[arg(
         long,
@@ -219,6 +227,8 @@ impl Config {
             },
             write_bytes_in_flight_max: self.write_bytes_in_flight_max.len(),
             series_listed_max: self.series_listed_max,
+            exports_max: self.exports_max,
+            export_timeout: self.export_timeout.0,
             flags: self.flags(),
             ..HttpOptions::default()
         }
@@ -253,6 +263,8 @@ impl Config {
             ("query-queued-max", self.query_queued_max.to_string()),
             ("query-threads", self.query_threads.to_string()),
             ("series-listed-max", self.series_listed_max.to_string()),
+            ("exports-max", self.exports_max.to_string()),
+            ("export-timeout", self.export_timeout.to_string()),
             ("log", self.log.clone()),
             ("log-json", self.log_json.to_string()),
         ]

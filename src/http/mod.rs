@@ -9,6 +9,7 @@ pub(crate) mod admin;
 pub(crate) mod admission;
 pub(crate) mod body;
 pub(crate) mod error;
+pub(crate) mod export;
 pub(crate) mod health;
 pub(crate) mod json;
 pub(crate) mod params;

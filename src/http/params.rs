@@ -14,7 +14,8 @@ use chrono::DateTime;
 use crate::http::body;
 use crate::http::error::ApiError;
 use crate::http::service::Service;
-use crate::model::{TimeRange, Timestamp};
+use crate::model::{Matcher, TimeRange, Timestamp};
+use crate::promql::parse_selector;
 
 /// Largest form, as in Go's `Request.ParseForm`.
 const FORM_BYTES_MAX: usize = 10 << 20;
@@ -139,6 +140,22 @@ impl FromRequest<Arc<Service>> for Params {
         }
         Ok(Self::parse(parts.uri.query().unwrap_or_default(), &form))
     }
+}
+
+/// The matchers of every `match[]`.
+pub(crate) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    params
+        .all("match[]")
+        .map(|text| {
+            let matchers = parse_selector(text)
+                .map_err(|error| ApiError::invalid_parameter("match[]", error))?;
+            if matchers.iter().all(Matcher::matches_empty) {
+                let reason = "match[] must contain at least one non-empty matcher";
+                return Err(ApiError::invalid_parameter("match[]", reason));
+            }
+            Ok(matchers)
+        })
+        .collect()
 }
 
 /// Seconds since 1970, or RFC 3339. Times beyond what can be calculated with are moved to the

@@ -11,12 +11,13 @@ use axum::routing::{get, post};
 
 use crate::http::error::{ApiError, ErrorType};
 use crate::http::service::Service;
-use crate::http::{admin, health, prometheus, respond, ui, write};
+use crate::http::{admin, export, health, prometheus, respond, ui, write};
 
 /// The whole API over one service.
 pub fn router(service: Arc<Service>) -> Router {
     let writes = Router::new()
         .route("/api/v1/write", post(write::write))
+        .route("/api/v1/import", post(write::import))
         .route("/api/v1/import/prometheus", post(write::import_prometheus))
         .route("/write", post(write::write_influx))
         .route("/api/v2/write", post(write::write_influx))
@@ -28,6 +29,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/api/v1/series", get(prometheus::series).post(prometheus::series))
         .route("/api/v1/labels", get(prometheus::label_names).post(prometheus::label_names))
         .route("/api/v1/label/{name}/values", get(prometheus::label_values))
+        .route("/api/v1/export", get(export::export).post(export::export))
         .route("/api/v1/metadata", get(prometheus::metadata))
         .route("/api/v1/format_query", get(prometheus::format_query).post(prometheus::format_query))
         .route("/api/v1/parse_query", get(prometheus::parse_query).post(prometheus::parse_query))

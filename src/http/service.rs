@@ -12,6 +12,7 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::http::admission::ByteBudget;
@@ -34,8 +35,17 @@ pub struct HttpOptions {
     pub series_listed_max: usize,
     /// Time for a request's head, and between two pieces of its body. Default 30 s.
     pub read_timeout: Duration,
+    /// Exports that run at once; more are turned away. Default 4.
+    pub exports_max: usize,
+    /// Longest run of an export. Default 24 h.
+    pub export_timeout: Duration,
     /// What `/api/v1/status/flags` shows.
     pub flags: BTreeMap<String, String>,
+}
+
+impl HttpOptions {
+    pub const EXPORTS_SETTING: &'static str = "--exports-max";
+    pub const EXPORT_TIMEOUT_SETTING: &'static str = "--export-timeout";
 }
 
 impl Default for HttpOptions {
@@ -46,6 +56,8 @@ impl Default for HttpOptions {
             write_bytes_in_flight_max: cores * (64 << 20),
             series_listed_max: 10_000,
             read_timeout: Duration::from_secs(30),
+            exports_max: 4,
+            export_timeout: Duration::from_secs(86_400),
             flags: BTreeMap::new(),
         }
     }
@@ -66,6 +78,8 @@ pub struct Service {
     /// ever blocking those who hold an unpacked one.
     pub(crate) unpacked_budget: ByteBudget,
     pub(crate) buffers: BufferPool,
+    /// Turns of exports.
+    pub(crate) exports: Arc<Semaphore>,
 }
 
 impl Service {
@@ -86,6 +100,7 @@ impl Service {
             wire_budget: ByteBudget::new(options.write_bytes_in_flight_max),
             unpacked_budget: ByteBudget::new(options.write_bytes_in_flight_max),
             buffers: BufferPool::default(),
+            exports: Arc::new(Semaphore::new(options.exports_max)),
             options,
         })
     }

@@ -9,13 +9,12 @@ use axum::response::Response;
 
 use crate::http::error::ApiError;
 use crate::http::json;
-use crate::http::params::Params;
+use crate::http::params::{Params, selectors};
 
 use crate::http::prometheus::result::TRUNCATED;
 use crate::http::respond;
 use crate::http::service::{Ready, Service};
 use crate::model::{Labels, Matcher, TimeRange};
-use crate::promql::parse_selector;
 use crate::query::QueryError;
 use crate::storage::{Snapshot, StorageError};
 
@@ -154,22 +153,6 @@ async fn list(
         Ok(respond::large_json(&headers, body))
     });
     Ok(ran.await?.value)
-}
-
-/// The matchers of every `match[]`.
-fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
-    params
-        .all("match[]")
-        .map(|text| {
-            let matchers = parse_selector(text)
-                .map_err(|error| ApiError::invalid_parameter("match[]", error))?;
-            if matchers.iter().all(Matcher::matches_empty) {
-                let reason = "match[] must contain at least one non-empty matcher";
-                return Err(ApiError::invalid_parameter("match[]", reason));
-            }
-            Ok(matchers)
-        })
-        .collect()
 }
 
 /// Reads Prometheus' escape for names in addresses: `U__`, then `__` for an underscore and

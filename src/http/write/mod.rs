@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::Response;
 
 use crate::http::body;
@@ -22,13 +22,20 @@ use crate::http::error::{ApiError, ErrorType};
 use crate::http::params::Params;
 use crate::http::service::{Ready, Service};
 use crate::ingest::{
-    self, Encoding, IngestError, IngestOutcome, ParseOptions, exposition, line_protocol,
-    remote_write,
+    self, Encoding, IngestError, IngestOutcome, ParseOptions, exposition, json_lines,
+    line_protocol, remote_write,
 };
 use crate::model::SampleBatch;
 use crate::storage::Engine;
 
 pub(crate) use influx::{influx_query, ping, write_influx};
+
+/// Content type of a text exposition whose timestamps are seconds.
+const OPEN_METRICS: &str = "application/openmetrics-text";
+/// How many samples of a request were stored: of remote write 2.0 by its rules, and of imports for
+/// clients that count.
+const SAMPLES_WRITTEN: HeaderName =
+    HeaderName::from_static("x-prometheus-remote-write-samples-written");
 
 /// What a body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +43,8 @@ enum Format {
     Line,
     Influx,
     Exposition,
+    OpenMetrics,
+    JsonLines,
     RemoteWriteV1,
     RemoteWriteV2,
 }
@@ -88,8 +97,21 @@ pub(crate) async fn write(
     }
 }
 
-/// `POST /api/v1/import/prometheus`: text exposition; `timestamp` in milliseconds and
-/// `extra_label=name=value` as in VictoriaMetrics.
+/// `POST /api/v1/import`: JSON lines, as `/api/v1/export` and VictoriaMetrics write them.
+pub(crate) async fn import(
+    State(service): State<Arc<Service>>,
+    Ready(engine): Ready,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let params = Params::parse(query.as_deref().unwrap_or_default(), b"");
+    let request = import_request(&service, Format::JsonLines, &headers, &params);
+    report::answer(store(&service, &engine, request, &headers, body).await)
+}
+
+/// `POST /api/v1/import/prometheus`: text exposition, OpenMetrics if the content type says so;
+/// `timestamp` in milliseconds and `extra_label=name=value` as in VictoriaMetrics.
 pub(crate) async fn import_prometheus(
     State(service): State<Arc<Service>>,
     Ready(engine): Ready,
@@ -98,16 +120,21 @@ pub(crate) async fn import_prometheus(
     body: Body,
 ) -> Response {
     let params = Params::parse(query.as_deref().unwrap_or_default(), b"");
-    let request = import_request(&service, &headers, &params);
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let open_metrics = content_type.is_some_and(|kind| kind.trim().starts_with(OPEN_METRICS));
+    let format = if open_metrics { Format::OpenMetrics } else { Format::Exposition };
+    let request = import_request(&service, format, &headers, &params);
     report::answer(store(&service, &engine, request, &headers, body).await)
 }
 
 fn import_request(
     service: &Service,
+    format: Format,
     headers: &HeaderMap,
     params: &Params,
 ) -> Result<WriteRequest, ApiError> {
-    let mut request = WriteRequest::text(service, Format::Exposition, headers, params)?;
+    let mut request = WriteRequest::text(service, format, headers, params)?;
+    request.options.open_metrics = format == Format::OpenMetrics;
     if let Some(timestamp) = params.integer("timestamp")? {
         request.options.now_ms = timestamp;
     }
@@ -187,7 +214,10 @@ fn parse(
     match request.format {
         Format::Line => line_protocol::parse(body, options, &mut resolver, batch),
         Format::Influx => ingest::influx::parse(body, options, &mut resolver, batch),
-        Format::Exposition => exposition::parse(body, options, &mut resolver, batch),
+        Format::Exposition | Format::OpenMetrics => {
+            exposition::parse(body, options, &mut resolver, batch)
+        }
+        Format::JsonLines => json_lines::parse(body, options, &mut resolver, batch),
         Format::RemoteWriteV1 => remote_write::parse_v1(body, options, &mut resolver, batch),
         Format::RemoteWriteV2 => remote_write::parse_v2(body, options, &mut resolver, batch),
     }

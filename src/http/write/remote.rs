@@ -12,7 +12,7 @@ use crate::http::body;
 use crate::http::error::{ApiError, ErrorType};
 use crate::http::respond;
 use crate::http::service::Service;
-use crate::http::write::{Format, WriteRequest, report, store, unsupported};
+use crate::http::write::{Format, SAMPLES_WRITTEN, WriteRequest, report, store, unsupported};
 use crate::ingest::{Encoding, IngestOutcome};
 use crate::storage::Engine;
 
@@ -20,8 +20,6 @@ const PROTOBUF: &str = "application/x-protobuf";
 /// Content types that are certainly neither remote write nor lines.
 const NOT_TEXT: [&str; 2] = ["application/json", "application/protobuf"];
 const VERSION: HeaderName = HeaderName::from_static("x-prometheus-remote-write-version");
-const SAMPLES_WRITTEN: HeaderName =
-    HeaderName::from_static("x-prometheus-remote-write-samples-written");
 const HISTOGRAMS_WRITTEN: HeaderName =
     HeaderName::from_static("x-prometheus-remote-write-histograms-written");
 const EXEMPLARS_WRITTEN: HeaderName =

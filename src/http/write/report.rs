@@ -6,20 +6,26 @@
 //!  "errors":[{"line":2,"column":5,"code":"bad_value","message":"…","text":"cpu,host=a x"}]}
 //! ```
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use crate::http::error::ApiError;
 use crate::http::json;
 use crate::http::respond;
+use crate::http::write::SAMPLES_WRITTEN;
 use crate::ingest::{IngestOutcome, LineError};
 
 pub(super) fn answer(stored: Result<IngestOutcome, ApiError>) -> Response {
-    match stored {
-        Ok(outcome) if outcome.rejected == 0 => respond::empty(StatusCode::NO_CONTENT),
-        Ok(outcome) => respond::json(StatusCode::BAD_REQUEST, body(&outcome)),
-        Err(error) => error.into_response(),
-    }
+    let outcome = match stored {
+        Ok(outcome) => outcome,
+        Err(error) => return error.into_response(),
+    };
+    let mut response = match outcome.rejected {
+        0 => respond::empty(StatusCode::NO_CONTENT),
+        _ => respond::json(StatusCode::BAD_REQUEST, body(&outcome)),
+    };
+    response.headers_mut().insert(SAMPLES_WRITTEN, HeaderValue::from(outcome.accepted));
+    response
 }
 
 /// The refusals in one line of text, for logs that show no more.
