@@ -10,6 +10,7 @@ mod cli;
 mod columnar;
 mod differential;
 mod engine;
+mod export;
 mod http;
 mod kill;
 mod layering;

@@ -8,6 +8,12 @@ use serde_json::Value;
 /// Longest wait for an answer. A flush of a full head takes seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(600);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for the whole of an export; the server has a shorter bound of its own.
+const EXPORT_WITHIN: Duration = Duration::from_secs(7 * 86_400);
+/// How often an import that the server cannot take now is tried again, and how long it waits
+/// each time.
+const RETRIES_MAX: u32 = 60;
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -20,6 +26,8 @@ pub(crate) enum Failure {
     Refused(String),
     /// A file cannot be read, or an answer is not one of ours.
     Broken(String),
+    /// Whoever read our output has gone away.
+    Closed,
 }
 
 impl fmt::Display for Failure {
@@ -29,7 +37,49 @@ impl fmt::Display for Failure {
             | Failure::Unreachable(text)
             | Failure::Refused(text)
             | Failure::Broken(text) => f.write_str(text),
+            Failure::Closed => f.write_str("the output was closed"),
         }
+    }
+}
+
+/// Tells how many samples of a write were stored.
+const WRITTEN: &str = "x-prometheus-remote-write-samples-written";
+
+/// What became of a piece of an import.
+#[derive(Debug)]
+pub(crate) struct Imported {
+    pub(crate) status: u16,
+    /// Samples that were stored.
+    pub(crate) written: u64,
+    /// JSON, or a text.
+    pub(crate) answer: Value,
+}
+
+/// An answer whose body comes piece by piece.
+#[derive(Debug)]
+pub(crate) struct Download<'a> {
+    client: &'a Client,
+    answer: reqwest::Response,
+}
+
+impl Download<'_> {
+    /// Every value of a header.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.answer.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    /// The next piece; `None` at the end of a whole body.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
+        let chunk = tokio::time::timeout(ANSWER_WITHIN, self.answer.chunk()).await;
+        let chunk = chunk.map_err(|_| {
+            let (url, seconds) = (&self.client.url, ANSWER_WITHIN.as_secs());
+            Failure::Unreachable(format!("no byte from {url} for {seconds}s"))
+        })?;
+        // The server breaks the connection rather than end a body that is not whole.
+        chunk.map_err(|error| {
+            let cause = innermost(&error);
+            Failure::Refused(format!("the server broke off: {cause} (see its log)"))
+        })
     }
 }
 
@@ -85,6 +135,58 @@ impl Client {
         Ok((status, serde_json::from_str(&text).unwrap_or(Value::String(text))))
     }
 
+    /// Sends a piece of an import, again while the server is busy: writing it twice does no harm.
+    pub(crate) async fn import(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<Imported, Failure> {
+        let body = bytes::Bytes::from(body);
+        let mut retries = 0;
+        loop {
+            let request = self.http.post(format!("{}{path}", self.url)).body(body.clone());
+            let request = headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(*name, *value));
+            let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+            let status = answer.status().as_u16();
+            let written = answer.headers().get(WRITTEN).and_then(|count| count.to_str().ok());
+            let written = written.and_then(|count| count.parse().ok()).unwrap_or(0);
+            let text = answer.text().await.map_err(|error| self.unreachable(&error))?;
+            if matches!(status, 429 | 503) && retries < RETRIES_MAX {
+                retries += 1;
+                tokio::time::sleep(RETRY_AFTER).await;
+                continue;
+            }
+            let answer = serde_json::from_str(&text).unwrap_or(Value::String(text));
+            return Ok(Imported { status, written, answer });
+        }
+    }
+
+    /// Begins a download.
+    pub(crate) async fn download(
+        &self,
+        path: &str,
+        form: &[(&str, String)],
+    ) -> Result<Download<'_>, Failure> {
+        let request = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .timeout(EXPORT_WITHIN)
+            .body(encode(form));
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(Download { client: self, answer });
+        }
+        let text = answer.text().await.map_err(|error| self.unreachable(&error))?;
+        let value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        let reason = value["error"].as_str().unwrap_or(text.trim());
+        Err(Failure::Refused(format!("{reason} ({status})")))
+    }
+
     async fn ask(&self, request: reqwest::RequestBuilder) -> Result<Value, Failure> {
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
@@ -102,12 +204,17 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        Failure::Unreachable(format!("no answer from {}: {cause}", self.url))
+        Failure::Unreachable(format!("no answer from {}: {}", self.url, innermost(error)))
     }
+}
+
+/// What an error comes down to.
+fn innermost(error: &dyn std::error::Error) -> &dyn std::error::Error {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause
 }
 
 fn encode(pairs: &[(&str, String)]) -> String {

@@ -4,12 +4,14 @@
 //! 3 the server cannot be reached.
 
 mod client;
+mod export;
+mod import;
 mod output;
 mod plot;
 mod time;
 mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -59,6 +61,32 @@ impl Format {
         match format.unwrap_or(Self::Table) {
             printed @ (Self::Table | Self::Json | Self::Csv) => Ok(printed),
             _ => Err(Failure::Usage("--format: this command knows table, json and csv".to_owned())),
+        }
+    }
+
+    /// What the server calls a format of exports.
+    fn exported(self) -> Option<&'static str> {
+        match self {
+            Self::Parquet => Some("parquet"),
+            Self::Csv => Some("csv"),
+            Self::Arrow => Some("arrow"),
+            Self::Jsonl => Some("jsonl"),
+            Self::Openmetrics => Some("openmetrics"),
+            Self::Table | Self::Json => None,
+        }
+    }
+
+    /// By the ending of a file's name, that of a packing program left aside.
+    fn of_file(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = name.strip_suffix(".gz").or(name.strip_suffix(".zst")).unwrap_or(&name);
+        match name.rsplit_once('.')?.1 {
+            "parquet" => Some(Self::Parquet),
+            "csv" => Some(Self::Csv),
+            "arrow" | "arrows" | "ipc" => Some(Self::Arrow),
+            "jsonl" | "ndjson" | "json" => Some(Self::Jsonl),
+            "om" | "openmetrics" | "prom" => Some(Self::Openmetrics),
+            _ => None,
         }
     }
 }
@@ -118,6 +146,10 @@ enum Command {
     Series { selectors: Vec<String> },
     /// List label names, or the values of one label.
     Labels { name: Option<String> },
+    /// Write samples or rollups to a file: parquet, csv, arrow, jsonl or openmetrics.
+    Export(export::Export),
+    /// Write samples from exported files to the server.
+    Import(import::Import),
     /// Move what is in memory to blocks.
     Flush,
     /// Merge blocks.
@@ -148,7 +180,7 @@ fn main() -> ExitCode {
             ExitCode::from(match failure {
                 Failure::Usage(_) => USAGE,
                 Failure::Unreachable(_) => UNREACHABLE,
-                Failure::Refused(_) | Failure::Broken(_) => REFUSED,
+                Failure::Refused(_) | Failure::Broken(_) | Failure::Closed => REFUSED,
             })
         }
     }
@@ -156,8 +188,14 @@ fn main() -> ExitCode {
 
 async fn run(args: &Args) -> Result<ExitCode, Failure> {
     let client = Client::new(&args.url)?;
+    match &args.command {
+        Command::Export(export) => return export.run(&client, args.format).await,
+        Command::Import(import) => return import.run(&client, args.format).await,
+        _ => {}
+    }
     let format = Format::printed(args.format)?;
     match &args.command {
+        Command::Export(_) | Command::Import(_) => {}
         Command::Status => {
             let status = client.get("/api/v1/status", &[]).await?;
             output::print(format, &status["data"], || output::flattened(&status["data"]));

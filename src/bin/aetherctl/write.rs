@@ -16,7 +16,7 @@ pub(crate) const BATCH_LINES: u64 = 10_000;
 /// Bytes of one request, however long its lines are.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// Rejected lines that are shown.
-const SHOWN_MAX: u64 = 100;
+pub(crate) const SHOWN_MAX: u64 = 100;
 
 /// What became of the input, in lines that hold samples: comments and empty lines are not counted.
 #[derive(Debug, Default)]
@@ -125,7 +125,7 @@ async fn send(
         (400, Some(rejected)) => {
             let left_to_show = SHOWN_MAX.saturating_sub(summary.rejected);
             for (_, error) in (0..left_to_show).zip(output::list(&answer["errors"])) {
-                progress.suspend(|| show(batch, error));
+                progress.suspend(|| show(batch.path, batch.first_line, error));
             }
             // The server counts samples, of which a line may hold many, but a rejected line as one.
             let stored_none = answer["accepted"].as_u64() == Some(0);
@@ -147,11 +147,11 @@ async fn send(
 }
 
 /// A rejected line, by its number in the whole file.
-fn show(batch: &Batch<'_>, error: &Value) {
-    let line = batch.first_line + error["line"].as_u64().unwrap_or(1).saturating_sub(1);
+pub(crate) fn show(path: &Path, first_line: u64, error: &Value) {
+    let line = first_line + error["line"].as_u64().unwrap_or(1).saturating_sub(1);
     eprintln!(
         "{}:{line}:{}: {}: {}",
-        batch.path.display(),
+        path.display(),
         error["column"],
         output::text(&error["message"]),
         output::text(&error["text"]),
@@ -159,7 +159,7 @@ fn show(batch: &Batch<'_>, error: &Value) {
 }
 
 /// Bytes read, on a terminal only.
-fn progress(path: &Path, len: Option<u64>) -> ProgressBar {
+pub(crate) fn progress(path: &Path, len: Option<u64>) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
