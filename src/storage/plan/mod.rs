@@ -1,7 +1,12 @@
-//! What to do next, as a pure function of what is known: when to freeze the head, when to flush
-//! what is frozen, when to wait after a failure. No clock, no disk, no locks.
+//! What to do next, as pure functions of what is known: when to freeze the head, when to flush
+//! what is frozen, when to wait after a failure, which blocks to merge. No clock, no disk, no
+//! locks.
+
+mod compaction;
 
 use std::time::Duration;
+
+pub use compaction::{Candidate, Compaction, LEVEL_MAX, Occasion, next_compaction};
 
 /// Length of the window that a freshly flushed block covers, and the alignment of all windows.
 pub const WINDOW_MS: i64 = 2 * 60 * 60 * 1000;
@@ -38,6 +43,11 @@ pub struct Failures {
 impl Failures {
     pub fn add(&mut self, monotonic: Duration) {
         *self = Self { count: self.count.saturating_add(1), latest: monotonic };
+    }
+
+    /// Whether it is time for another attempt.
+    pub fn are_over(self, monotonic: Duration) -> bool {
+        monotonic >= self.latest.saturating_add(self.pause())
     }
 
     fn pause(self) -> Duration {
@@ -79,7 +89,7 @@ pub enum Reason {
 
 /// Chooses the next step.
 pub fn next_step(now: &Situation, bounds: Bounds) -> Step {
-    if now.monotonic < now.failures.latest.saturating_add(now.failures.pause()) {
+    if !now.failures.are_over(now.monotonic) {
         return Step::Wait;
     }
     if now.frozen > 0 {
