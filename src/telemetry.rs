@@ -137,6 +137,11 @@ metrics! {
     head_bytes: Gauge = "aether_head_bytes", "Memory that the memtables hold.";
     flushes: Counter = "aether_flushes_total", "Memtables flushed to blocks.";
     flush_failures: Counter = "aether_flush_failures_total", "Flushes that failed and will be tried again.";
+    compactions: Counter = "aether_compactions_total", "Merges of blocks into one.";
+    compaction_failures: Counter = "aether_compaction_failures_total", "Merges of blocks that failed and will be tried again.";
+    compaction_samples: Counter = "aether_compaction_samples_total", "Samples of the blocks that were merged.";
+    compaction_read_bytes: Counter = "aether_compaction_read_bytes_total", "Bytes of the blocks that were merged.";
+    compaction_written_bytes: Counter = "aether_compaction_written_bytes_total", "Bytes of the blocks that came of merges.";
     blocks: Gauge = "aether_blocks", "Block files in the manifest.";
     block_bytes: Gauge = "aether_block_bytes", "Bytes of all block files.";
     blocks_quarantined: Counter = "aether_blocks_quarantined_total", "Blocks set aside because they were damaged.";

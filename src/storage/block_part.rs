@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -34,6 +36,8 @@ pub(crate) struct BlockPart {
     reader: OnceLock<Arc<BlockReader>>,
     damage: OnceLock<Damage>,
     reports: Arc<DamageReports>,
+    /// When this process came to know it, by the monotonic clock.
+    since: Duration,
 }
 
 const MISSING: &str = "the file is missing";
@@ -71,14 +75,25 @@ impl BlockPart {
         handles: Arc<Handles>,
         cache: Arc<BlockCache>,
         reports: Arc<DamageReports>,
+        since: Duration,
     ) -> Self {
-        let file = BlockFile { id: meta.id, path, len: meta.bytes, handles };
+        let is_obsolete = AtomicBool::new(false);
+        let file = BlockFile { id: meta.id, path, len: meta.bytes, handles, is_obsolete };
         let file = Arc::new(file);
-        Self { meta, file, cache, reader: OnceLock::new(), damage: OnceLock::new(), reports }
+        Self { meta, file, cache, reader: OnceLock::new(), damage: OnceLock::new(), reports, since }
     }
 
     pub(crate) fn meta(&self) -> &BlockMeta {
         &self.meta
+    }
+
+    pub(crate) fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// The manifest names the file no more: it goes when the last reader has let go of it.
+    pub(crate) fn make_obsolete(&self) {
+        self.file.is_obsolete.store(true, Ordering::Release);
     }
 
     pub(crate) fn status(&self) -> BlockStatus {
@@ -285,6 +300,21 @@ struct BlockFile {
     path: PathBuf,
     len: u64,
     handles: Arc<Handles>,
+    is_obsolete: AtomicBool,
+}
+
+impl Drop for BlockFile {
+    fn drop(&mut self) {
+        if !self.is_obsolete.load(Ordering::Acquire) {
+            return;
+        }
+        match self.handles.remove(self.id, &self.path) {
+            Ok(()) => {}
+            Err(error) if error.is_not_found() => {}
+            // The next start removes what no manifest names.
+            Err(error) => tracing::warn!(%error, "removing a block that is no longer needed"),
+        }
+    }
 }
 
 impl BlockSource for BlockFile {

@@ -19,6 +19,9 @@ use crate::storage::vfs::{Vfs, VfsFile, temporary_path};
 /// Bytes that are gathered before a write to the file.
 const WRITE_BYTES: usize = 256 << 10;
 
+/// Hears of each series that is written, with the count of its samples; an error ends the writing.
+pub(crate) type Observer<'a> = &'a mut dyn FnMut(u64) -> Result<(), StorageError>;
+
 /// Writes the samples of `source` in the header's window to the file of block `id`, under its
 /// temporary name. `None` if there are no samples.
 pub(crate) fn write_block(
@@ -28,9 +31,10 @@ pub(crate) fn write_block(
     header: BlockHeader,
     source: &Snapshot,
     options: BlockOptions,
+    observer: Observer<'_>,
 ) -> Result<Option<BlockMeta>, StorageError> {
     let path = temporary_path(&layout.block(id));
-    let written = write_file(vfs, &path, id, header, source, options);
+    let written = write_file(vfs, &path, id, header, source, options, observer);
     if !matches!(written, Ok(Some(_))) {
         // On a full disk these bytes are the first thing to give back. What cannot be removed now
         // is removed by the next start.
@@ -46,6 +50,7 @@ fn write_file(
     header: BlockHeader,
     source: &Snapshot,
     options: BlockOptions,
+    observer: Observer<'_>,
 ) -> Result<Option<BlockMeta>, StorageError> {
     let series = source.select(&[], header.window)?;
     if series.is_empty() {
@@ -66,6 +71,7 @@ fn write_file(
     let mut samples = Samples::default();
     for (number, series) in (0u32..).zip(&series) {
         reader.read(series, header.window, &mut samples)?;
+        observer(samples.len() as u64)?;
         let mut from = 0;
         while from < samples.len() {
             from += rows.fill(number, &samples, from);

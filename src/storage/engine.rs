@@ -8,14 +8,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::ingest::SeriesResolver;
 use crate::model::{Metadata, SampleBatch, TimeRange};
-use crate::storage::background::Background;
+use crate::storage::background::{Background, Duty};
 use crate::storage::block_part::BlockPart;
+use crate::storage::compact::Compactor;
 use crate::storage::delete::Deletion;
 use crate::storage::error::StorageError;
 use crate::storage::flush::Flusher;
@@ -28,8 +30,8 @@ use crate::storage::series::{KEY_CACHE_BYTES_MAX, KeyCache};
 use crate::storage::snapshot::Snapshot;
 use crate::storage::state::State;
 use crate::storage::status::{
-    EngineStatus, FlushReport, HeadStatus, QuarantinedBlock, RecoveryReport, ReplayProgress,
-    WalStatus,
+    EngineStatus, FlushReport, HeadStatus, LevelStatus, QuarantinedBlock, RecoveryReport,
+    ReplayProgress, WalStatus,
 };
 use crate::storage::store::Store;
 use crate::storage::vfs::{Vfs, VfsLock};
@@ -39,17 +41,33 @@ use crate::telemetry::Telemetry;
 /// Times the bound of the head at which writes are refused: flushes do not keep up.
 const HEAD_BOUNDS_MAX: u64 = 3;
 
+/// Seals and flushes.
+const STORAGE: Duty = Duty {
+    thread: "aether-storage",
+    every: Duration::from_millis(500),
+    gives_way: false,
+    look: Engine::maintain,
+};
+/// Merges blocks, which may take minutes.
+const COMPACTION: Duty = Duty {
+    thread: "aether-compact",
+    every: Duration::from_secs(5),
+    gives_way: true,
+    look: Engine::look_after_blocks,
+};
+
 /// An open store.
 #[derive(Debug)]
 pub struct Engine {
-    this: Weak<Engine>,
+    pub(crate) this: Weak<Engine>,
     pub(crate) store: Arc<Store>,
     pub(crate) wal: Arc<Wal>,
     keys: KeyCache,
     /// Held while a flush runs.
     pub(crate) flusher: Mutex<Flusher>,
     flushes: Mutex<Flushes>,
-    background: Mutex<Option<Background>>,
+    pub(crate) compactor: Compactor,
+    background: Mutex<Vec<Background>>,
     recovery: RecoveryReport,
     closing: AtomicBool,
     /// Last, so that the directory is let go of after everything else.
@@ -76,7 +94,6 @@ impl Engine {
     ) -> Result<Arc<Self>, StorageError> {
         let Recovered { store, wal, flusher, report, lock } =
             recovery::recover(options, vfs, clock, Arc::clone(&telemetry), progress)?;
-        let bell = Arc::clone(&store.bell);
         let engine = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             store,
@@ -84,12 +101,18 @@ impl Engine {
             keys: KeyCache::new(KEY_CACHE_BYTES_MAX, telemetry),
             flusher: Mutex::new(flusher),
             flushes: Mutex::default(),
-            background: Mutex::new(None),
+            compactor: Compactor::default(),
+            background: Mutex::default(),
             recovery: report,
             closing: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
         });
-        *engine.background.lock() = Some(Background::start(Weak::clone(&engine.this), bell)?);
+        for (duty, bell) in
+            [(STORAGE, &engine.store.bell), (COMPACTION, &engine.store.compaction_bell)]
+        {
+            let started = Background::start(Weak::clone(&engine.this), Arc::clone(bell), duty)?;
+            engine.background.lock().push(started);
+        }
         Ok(engine)
     }
 
@@ -200,6 +223,8 @@ impl Engine {
             },
             block_bytes: blocks.iter().map(|block| block.bytes).sum(),
             block_samples: blocks.iter().map(|block| block.samples).sum(),
+            levels: LevelStatus::of(&blocks),
+            compaction: self.compactor.status(),
             blocks,
             quarantined,
             last_flush,
@@ -215,10 +240,14 @@ impl Engine {
         if self.closing.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let background = self.background.lock().take();
-        if let Some(background) = background {
-            run_blocking(move || background.stop()).await?;
-        }
+        self.compactor.stop();
+        let background = std::mem::take(&mut *self.background.lock());
+        let engine = self.this.upgrade().ok_or(StorageError::ShuttingDown)?;
+        run_blocking(move || {
+            background.into_iter().for_each(Background::stop);
+            engine.compactor.wait();
+        })
+        .await?;
         if let Err(error) = self.flush_everything().await {
             // Nothing is lost: the next start replays the log instead.
             tracing::warn!(%error, "the last flush failed");
@@ -357,9 +386,8 @@ impl Engine {
 /// Without [`Engine::close`], as at a crash: nothing more is flushed.
 impl Drop for Engine {
     fn drop(&mut self) {
-        if let Some(background) = self.background.lock().take() {
-            background.stop();
-        }
+        self.compactor.stop();
+        std::mem::take(&mut *self.background.lock()).into_iter().for_each(Background::stop);
     }
 }
 

@@ -137,7 +137,8 @@ fn write_files(
         let source = Snapshot::new(vec![part], Vec::new(), Vec::new());
         let (vfs, layout) = (store.vfs.as_ref(), &store.layout);
         let options = BlockOptions::FRESH;
-        blocks.extend(write_block(vfs, layout, store.new_file_id(), header, &source, options)?);
+        let (id, mut unobserved) = (store.new_file_id(), |_| Ok(()));
+        blocks.extend(write_block(vfs, layout, id, header, &source, options, &mut unobserved)?);
     }
     for block in blocks.iter() {
         let path = store.layout.block(block.id);

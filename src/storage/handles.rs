@@ -47,6 +47,13 @@ impl Handles {
         self.open.lock().insert(id, Arc::clone(&file));
         Ok(file)
     }
+
+    /// Removes a file that nobody will read again.
+    pub(crate) fn remove(&self, id: u64, path: &Path) -> Result<(), StorageError> {
+        // An open handle would keep the bytes on the disk.
+        self.open.lock().files.remove(&id);
+        self.vfs.remove(path)
+    }
 }
 
 impl Open {

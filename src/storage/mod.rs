@@ -3,6 +3,7 @@
 mod background;
 mod block_part;
 mod blocks;
+mod compact;
 pub mod delete;
 pub mod engine;
 pub mod error;
@@ -37,7 +38,8 @@ pub use part::{Part, PartSeries, ReadStats, SeriesReader};
 pub use rollup::{RollupBatch, RollupFile, RollupView};
 pub use snapshot::{SelectedSeries, Snapshot, SnapshotReader};
 pub use status::{
-    BlockStatus, EngineStatus, FlushReport, HeadStatus, QuarantinedBlock, RecoveryReport,
-    ReplayProgress, WalStatus,
+    BlockStatus, CompactReport, CompactionStatus, EngineStatus, FlushReport, HeadStatus,
+    LevelStatus, MergeReport, QuarantinedBlock, RecoveryReport, ReplayProgress, RunningMerge,
+    WalStatus,
 };
 pub use tombstone::Tombstone;

@@ -104,6 +104,7 @@ pub(crate) fn recover(
         manifest: Mutex::new(manifest),
         state: StateCell::new(state),
         bell: Arc::new(Bell::default()),
+        compaction_bell: Arc::new(Bell::default()),
     });
     add_blocks(&store, &known);
 

@@ -1,5 +1,6 @@
 //! What the store says of itself: everything that `/api/v1/status` shows, as plain values.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +24,9 @@ pub struct EngineStatus {
     pub blocks: Vec<BlockStatus>,
     pub block_bytes: u64,
     pub block_samples: u64,
+    /// Ascending; levels without blocks are left out.
+    pub levels: Vec<LevelStatus>,
+    pub compaction: CompactionStatus,
     /// Blocks that were set aside because they are damaged or missing.
     pub quarantined: Vec<QuarantinedBlock>,
     /// The latest flush that succeeded since the start.
@@ -69,6 +73,83 @@ pub struct BlockStatus {
     pub series: u64,
     pub samples: u64,
     pub bytes: u64,
+}
+
+/// All blocks of one level together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LevelStatus {
+    pub level: u8,
+    pub blocks: usize,
+    pub samples: u64,
+    pub bytes: u64,
+}
+
+impl LevelStatus {
+    pub(crate) fn of(blocks: &[BlockStatus]) -> Vec<Self> {
+        let mut levels: BTreeMap<u8, Self> = BTreeMap::new();
+        for block in blocks {
+            let level = block.level;
+            let of_level = levels.entry(level).or_insert(Self { level, ..Self::default() });
+            of_level.blocks += 1;
+            of_level.samples += block.samples;
+            of_level.bytes += block.bytes;
+        }
+        levels.into_values().collect()
+    }
+}
+
+/// How the merging of blocks goes.
+#[derive(Debug, Clone, Default)]
+pub struct CompactionStatus {
+    pub running: Option<RunningMerge>,
+    /// The latest merge that succeeded since the start.
+    pub last: Option<MergeReport>,
+    /// Why the latest merge failed; `None` once one has succeeded after it.
+    pub error: Option<String>,
+}
+
+/// A merge that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningMerge {
+    pub level: u8,
+    pub window: TimeRange,
+    pub blocks: usize,
+    /// Of the sources.
+    pub bytes: u64,
+    /// Of the sources.
+    pub samples: u64,
+    pub samples_done: u64,
+}
+
+/// What one merge did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MergeReport {
+    /// Of the result.
+    pub level: u8,
+    pub window: TimeRange,
+    /// Sources.
+    pub blocks: usize,
+    /// Of the sources: what was overwritten or deleted is counted.
+    pub samples: u64,
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+    pub took: Duration,
+    /// When it ended, in milliseconds since the Unix epoch.
+    pub finished_ms: i64,
+}
+
+/// What [`crate::storage::Engine::compact`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CompactReport {
+    pub merges: u64,
+    /// Samples that went through merges, some perhaps more than once.
+    pub samples: u64,
+    /// Blocks of the store, and their bytes.
+    pub blocks_before: usize,
+    pub blocks_after: usize,
+    pub bytes_before: u64,
+    pub bytes_after: u64,
+    pub took: Duration,
 }
 
 /// A block that is not served.

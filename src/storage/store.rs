@@ -40,6 +40,8 @@ pub(crate) struct Store {
     pub(crate) manifest: Mutex<Manifest>,
     pub(crate) state: StateCell,
     pub(crate) bell: Arc<Bell>,
+    /// Of the thread that merges blocks.
+    pub(crate) compaction_bell: Arc<Bell>,
     /// The next file's id. Never goes back, not even when a flush fails.
     pub(crate) next_file_id: AtomicU64,
 }
@@ -53,7 +55,8 @@ impl Store {
     pub(crate) fn block_part(&self, meta: BlockMeta) -> Arc<BlockPart> {
         let path = self.layout.block(meta.id);
         let (handles, cache) = (Arc::clone(&self.handles), Arc::clone(&self.block_cache));
-        Arc::new(BlockPart::new(meta, path, handles, cache, Arc::clone(&self.damage)))
+        let (damage, since) = (Arc::clone(&self.damage), self.clock.monotonic());
+        Arc::new(BlockPart::new(meta, path, handles, cache, damage, since))
     }
 
     /// Bytes that all memtables hold.

@@ -87,6 +87,17 @@ impl BlockMeta {
         vec![lsn; usize::try_from(stretches).map_or(WRITTEN_MAX, |len| len.min(WRITTEN_MAX))]
     }
 
+    /// The stretches of [`WINDOW_MS`] that [`BlockMeta::written`] is about.
+    pub(crate) fn stretches(&self) -> impl ExactSizeIterator<Item = TimeRange> {
+        let first = self.window.start();
+        (0..self.written.len()).map(move |index| {
+            let index = i64::try_from(index).expect("at most WRITTEN_MAX");
+            let start = first.saturating_add(WINDOW_MS * index);
+            TimeRange::new(start, start.saturating_add(WINDOW_MS - 1))
+                .expect("starts before it ends")
+        })
+    }
+
     /// The last write that touched the stretch of [`WINDOW_MS`] that holds `at_ms`; `None` outside
     /// of the block's window.
     pub fn written_in(&self, at_ms: i64) -> Option<Lsn> {

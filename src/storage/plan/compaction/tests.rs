@@ -9,7 +9,7 @@ fn block(id: u64, level: u8, hour: i64, lsn: Lsn, bytes: u64) -> BlockMeta {
     let window = window_at(level, hour * HOUR);
     let (samples, written) = (bytes, BlockMeta::written_at(window, lsn));
     let (lsn_first, lsn_last) = (lsn, lsn);
-    let time_range = window;
+    let (time_range, cleaned) = (window, 0);
     BlockMeta {
         id,
         level,
@@ -21,6 +21,7 @@ fn block(id: u64, level: u8, hour: i64, lsn: Lsn, bytes: u64) -> BlockMeta {
         lsn_first,
         lsn_last,
         written,
+        cleaned,
     }
 }
 
