@@ -8,10 +8,13 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::http::error::{ApiError, ErrorType};
+use crate::http::params::Params;
 use crate::http::respond;
 use crate::http::service::{Ready, Service};
 use crate::model::TimeRange;
-use crate::storage::{BlockStatus, FlushReport};
+use crate::storage::{
+    BlockStatus, CompactReport, FlushReport, LevelStatus, MergeReport, RunningMerge,
+};
 
 /// `GET /api/v1/status`: everything the store says of itself.
 pub(crate) async fn status(
@@ -48,6 +51,7 @@ pub(crate) async fn status(
             "count": status.blocks.len(),
             "bytes": status.block_bytes,
             "samples": status.block_samples,
+            "levels": levels(&status.levels),
             "quarantined": status
                 .quarantined
                 .iter()
@@ -56,6 +60,11 @@ pub(crate) async fn status(
         },
         "lastFlush": status.last_flush.as_ref().map(flush_report),
         "flushError": status.flush_error,
+        "compaction": {
+            "running": status.compaction.running.as_ref().map(running_merge),
+            "last": status.compaction.last.as_ref().map(merge_report),
+            "error": status.compaction.error,
+        },
         "recovery": {
             "blocks": status.recovery.blocks,
             "orphansRemoved": status.recovery.orphans_removed,
@@ -76,9 +85,19 @@ pub(crate) async fn flush(Ready(engine): Ready) -> Result<Response, ApiError> {
     Ok(respond::success(&flush_report(&report)))
 }
 
-/// `POST /api/v1/admin/compact`.
-pub(crate) async fn compact(_: Ready) -> Response {
-    not_implemented("compaction")
+/// `POST /api/v1/admin/compact`: merges all blocks of windows that are over; answers when nothing
+/// is left to merge, or at once with `wait=false`.
+pub(crate) async fn compact(Ready(engine): Ready, params: Params) -> Result<Response, ApiError> {
+    if params.get("wait").is_empty() || params.switch("wait")? {
+        let report = engine.compact().await?;
+        return Ok(respond::success(&compact_report(&report)));
+    }
+    tokio::spawn(async move {
+        if let Err(error) = engine.compact().await {
+            tracing::error!(%error, "a compaction that nobody waits for failed");
+        }
+    });
+    Ok(respond::success(&json!({"started": true})))
 }
 
 /// `POST /api/v1/admin/downsample`.
@@ -99,6 +118,51 @@ fn flush_report(report: &FlushReport) -> Value {
         "bytes": report.bytes,
         "seconds": seconds(report.took),
         "finishedMs": report.finished_ms,
+    })
+}
+
+/// By level, as an object: people read it as a table of paths.
+fn levels(levels: &[LevelStatus]) -> Value {
+    let entry = |level: &LevelStatus| {
+        let counts = json!({"count": level.blocks, "samples": level.samples, "bytes": level.bytes});
+        (level.level.to_string(), counts)
+    };
+    levels.iter().map(entry).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn running_merge(merge: &RunningMerge) -> Value {
+    json!({
+        "level": merge.level,
+        "window": range(Some(merge.window)),
+        "blocks": merge.blocks,
+        "bytes": merge.bytes,
+        "samples": merge.samples,
+        "samplesDone": merge.samples_done,
+    })
+}
+
+fn merge_report(report: &MergeReport) -> Value {
+    json!({
+        "level": report.level,
+        "window": range(Some(report.window)),
+        "blocks": report.blocks,
+        "samples": report.samples,
+        "bytesBefore": report.bytes_before,
+        "bytesAfter": report.bytes_after,
+        "seconds": seconds(report.took),
+        "finishedMs": report.finished_ms,
+    })
+}
+
+fn compact_report(report: &CompactReport) -> Value {
+    json!({
+        "compactions": report.merges,
+        "samples": report.samples,
+        "blocksBefore": report.blocks_before,
+        "blocksAfter": report.blocks_after,
+        "bytesBefore": report.bytes_before,
+        "bytesAfter": report.bytes_after,
+        "seconds": seconds(report.took),
     })
 }
 

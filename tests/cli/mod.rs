@@ -57,6 +57,29 @@ async fn the_examples_of_the_specification_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn compact_tells_what_it_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let url = server.url.as_str();
+    for hour in 0..5 {
+        let line = format!("m,a=1 {hour} {}\n", 1_699_488_000_000u64 + hour * 7_200_000);
+        expect(url, &["write"], line.as_bytes(), DONE);
+        expect(url, &["flush"], b"", DONE);
+    }
+    let (out, _) = expect(url, &["--format=json", "compact"], b"", DONE);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["blocksBefore"], &report["blocksAfter"]), (&5.into(), &1.into()), "{out}");
+    let (out, _) = expect(url, &["compact"], b"", DONE);
+    assert!(out.contains("blocks") && out.contains("1.000"), "{out}");
+    let (out, _) = expect(url, &["compact", "--no-wait"], b"", DONE);
+    assert!(out.contains("started"), "{out}");
+    let (out, _) = expect(url, &["status"], b"", DONE);
+    assert!(out.contains("blocks.levels.2.count") && out.contains("compaction.last"), "{out}");
+    let (out, _) = expect(url, &["query", "m[2d]", "--time=1699574400", "--format=csv"], b"", DONE);
+    assert_eq!(out.lines().count(), 6, "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rejected_lines_are_named_and_the_others_stored() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]).await;
@@ -117,10 +140,8 @@ async fn each_failure_has_its_exit_code() {
     let url = server.url.as_str();
     let (_, err) = expect(url, &["query", "sum("], b"", REFUSED);
     assert!(err.starts_with("error: "), "{err}");
-    for command in ["compact", "downsample"] {
-        let (_, err) = expect(url, &[command], b"", REFUSED);
-        assert!(err.contains("nothing was done"), "{err}");
-    }
+    let (_, err) = expect(url, &["downsample"], b"", REFUSED);
+    assert!(err.contains("nothing was done"), "{err}");
     expect(url, &["query", "m", "--time=yesterday"], b"", USAGE);
     expect(url, &["query", "--no-such-flag", "m"], b"", USAGE);
     expect(url, &["query", "--time=4", "m"], b"", DONE);

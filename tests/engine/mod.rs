@@ -1,5 +1,6 @@
 //! The whole store on a simulated disk, against a plain map.
 
+mod compaction;
 mod damage;
 mod model;
 mod simulation;

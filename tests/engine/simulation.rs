@@ -1,6 +1,6 @@
-//! Power cuts, failing disks and full disks at random moments, in flushes and in recoveries: what
-//! was acknowledged is there afterwards with its bits, a write in doubt is there whole or not at
-//! all, and nothing else is.
+//! Power cuts, failing disks and full disks at random moments, in flushes, in compactions and in
+//! recoveries: what was acknowledged is there afterwards with its bits, a write in doubt is there
+//! whole or not at all, and nothing else is.
 //!
 //! The seed decides the script and what survives; how far background threads have come when the
 //! power goes is up to the machine.
@@ -93,6 +93,15 @@ async fn story(seed: u64, disk: SimVfs) -> Result<(), String> {
                     continue;
                 }
                 _ => {}
+            }
+            if random.below(8) == 0 {
+                // Nor does a compaction.
+                let _ = engine.compact().await;
+                let shown = contents(&engine.snapshot());
+                if shown.as_ref().is_ok_and(|shown| *shown != model) {
+                    return Err(format!("life {life}: {}", difference(&model, &shown?)));
+                }
+                continue;
             }
             let rows = random_rows(&mut random, 6);
             let written = match batch(&engine, &rows) {

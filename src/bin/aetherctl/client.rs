@@ -7,6 +7,8 @@ use serde_json::Value;
 
 /// Longest wait for an answer. A flush of a full head takes seconds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(600);
+/// The same for work that goes over all data.
+const WORK_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// Longest wait for the whole of an export; the server has a shorter bound of its own.
 const EXPORT_WITHIN: Duration = Duration::from_secs(7 * 86_400);
@@ -114,12 +116,19 @@ impl Client {
     }
 
     pub(crate) async fn post(&self, path: &str, form: &[(&str, String)]) -> Result<Value, Failure> {
-        let request = self
-            .http
+        self.ask(self.form(path, form)).await
+    }
+
+    /// A POST whose answer may take hours.
+    pub(crate) async fn work(&self, path: &str, form: &[(&str, String)]) -> Result<Value, Failure> {
+        self.ask(self.form(path, form).timeout(WORK_WITHIN)).await
+    }
+
+    fn form(&self, path: &str, form: &[(&str, String)]) -> reqwest::RequestBuilder {
+        self.http
             .post(format!("{}{path}", self.url))
             .header("content-type", "application/x-www-form-urlencoded")
-            .body(encode(form));
-        self.ask(request).await
+            .body(encode(form))
     }
 
     /// Status and body of a write.

@@ -4,10 +4,12 @@
 //! 3 the server cannot be reached.
 
 mod client;
+mod compact;
 mod export;
 mod import;
 mod output;
 mod plot;
+mod progress;
 mod time;
 mod write;
 
@@ -152,8 +154,12 @@ enum Command {
     Import(import::Import),
     /// Move what is in memory to blocks.
     Flush,
-    /// Merge blocks.
-    Compact,
+    /// Merge the blocks of windows that are over, and show what it saved.
+    Compact {
+        /// Return at once.
+        #[arg(long)]
+        no_wait: bool,
+    },
     /// Bring rollups up to date.
     Downsample,
 }
@@ -265,7 +271,7 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
             });
         }
         Command::Flush => admin(&client, format, "flush").await?,
-        Command::Compact => admin(&client, format, "compact").await?,
+        Command::Compact { no_wait } => compact::compact(&client, format, !no_wait).await?,
         Command::Downsample => admin(&client, format, "downsample").await?,
     }
     Ok(ExitCode::SUCCESS)
