@@ -63,7 +63,7 @@ impl Engine {
     /// nothing is left to merge. A window is over if the clock or samples say so.
     pub async fn compact(&self) -> Result<CompactReport, StorageError> {
         self.flush().await?;
-        let engine = self.this.upgrade().ok_or(StorageError::ShuttingDown)?;
+        let engine = self.handle()?;
         run_blocking(move || engine.compactor.everything(&engine.store)).await?
     }
 

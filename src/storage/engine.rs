@@ -59,7 +59,7 @@ const COMPACTION: Duty = Duty {
 /// An open store.
 #[derive(Debug)]
 pub struct Engine {
-    pub(crate) this: Weak<Engine>,
+    this: Weak<Engine>,
     pub(crate) store: Arc<Store>,
     pub(crate) wal: Arc<Wal>,
     keys: KeyCache,
@@ -242,7 +242,7 @@ impl Engine {
         }
         self.compactor.stop();
         let background = std::mem::take(&mut *self.background.lock());
-        let engine = self.this.upgrade().ok_or(StorageError::ShuttingDown)?;
+        let engine = self.handle()?;
         run_blocking(move || {
             background.into_iter().for_each(Background::stop);
             engine.compactor.wait();
