@@ -53,6 +53,12 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/api/v1/scrape_pools", get(prometheus::scrape_pools))
         .route("/api/v1/alertmanagers", get(prometheus::alertmanagers))
         .route("/api/v1/notifications", get(prometheus::notifications));
+    let tsdb = Router::new()
+        .route(
+            "/api/v1/admin/tsdb/delete_series",
+            post(prometheus::delete_series).put(prometheus::delete_series),
+        )
+        .route("/api/v1/admin/tsdb/snapshot", post(prometheus::snapshot).put(prometheus::snapshot));
     let operation = Router::new()
         .route("/", get(ui::page))
         .route("/health", get(health::health))
@@ -66,6 +72,7 @@ pub fn router(service: Arc<Service>) -> Router {
     writes
         .merge(queries)
         .merge(states)
+        .merge(tsdb)
         .merge(operation)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

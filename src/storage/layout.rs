@@ -6,6 +6,7 @@
 //! blocks/0000000000000007.block
 //! series/0000000000000008.series
 //! quarantine/                files set aside, for a human to look at
+//! snapshots/<name>/          copies with the same layout
 //! ```
 //!
 //! A `.tmp` behind a name is a file that was being written. Only names of these patterns are
@@ -58,6 +59,10 @@ impl Layout {
 
     pub(crate) fn quarantine_dir(&self) -> PathBuf {
         self.dir.join("quarantine")
+    }
+
+    pub(crate) fn snapshots_dir(&self) -> PathBuf {
+        self.dir.join("snapshots")
     }
 
     pub(crate) fn block(&self, id: u64) -> PathBuf {

@@ -3,6 +3,7 @@
 mod background;
 mod block_part;
 mod blocks;
+pub mod checkpoint;
 mod compact;
 pub mod delete;
 pub mod engine;
@@ -29,6 +30,7 @@ pub mod tombstone;
 pub mod vfs;
 pub mod wal;
 
+pub use checkpoint::Head;
 pub use delete::{Deletion, DeletionCount};
 pub use engine::Engine;
 pub use error::StorageError;

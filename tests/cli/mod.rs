@@ -1,5 +1,7 @@
 //! `aetherctl` against a real server: what it prints, and the exit code of each outcome.
 
+mod delete;
+
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 

@@ -1,6 +1,7 @@
 //! The HTTP API end to end: a real engine on a real disk behind a real listening socket, in this
 //! process, under a clock that stands still.
 
+mod admin_tsdb;
 mod specification;
 mod writes;
 

@@ -5,6 +5,7 @@
 
 mod client;
 mod compact;
+mod delete;
 mod export;
 mod import;
 mod output;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use crate::client::{Client, Failure};
+use crate::delete::Delete;
 use crate::output::Table;
 
 const REFUSED: u8 = 1;
@@ -145,9 +147,13 @@ enum Command {
         atomic: bool,
     },
     /// List series, all of them or those that a selector selects.
-    Series { selectors: Vec<String> },
+    Series {
+        selectors: Vec<String>,
+    },
     /// List label names, or the values of one label.
-    Labels { name: Option<String> },
+    Labels {
+        name: Option<String>,
+    },
     /// Write samples or rollups to a file: parquet, csv, arrow, jsonl or openmetrics.
     Export(export::Export),
     /// Write samples from exported files to the server.
@@ -162,6 +168,14 @@ enum Command {
     },
     /// Bring rollups up to date.
     Downsample,
+    Delete(Delete),
+    /// Copy everything to `snapshots/` in the server's data directory, at almost no cost: a server
+    /// can be started on the copy.
+    Snapshot {
+        /// Leave out what is in memory only.
+        #[arg(long)]
+        skip_head: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -273,6 +287,12 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Flush => admin(&client, format, "flush").await?,
         Command::Compact { no_wait } => compact::compact(&client, format, !no_wait).await?,
         Command::Downsample => admin(&client, format, "downsample").await?,
+        Command::Delete(delete) => delete.run(&client, format).await?,
+        Command::Snapshot { skip_head } => {
+            let form = [("skip_head", skip_head.to_string())];
+            let answer = client.post("/api/v1/admin/tsdb/snapshot", &form).await?;
+            output::print(format, &answer["data"], || output::flattened(&answer["data"]));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! Prometheus' query API, as Grafana, promtool and client libraries call it.
 
+mod admin_tsdb;
 mod expression;
 mod metadata;
 mod query;
@@ -8,6 +9,7 @@ mod series;
 mod status;
 mod stubs;
 
+pub(crate) use admin_tsdb::{delete_series, snapshot};
 pub(crate) use expression::{format_query, parse_query};
 pub(crate) use metadata::metadata;
 pub(crate) use query::{query, query_range};

@@ -68,9 +68,7 @@ impl Manifest {
     pub fn open(vfs: Arc<dyn Vfs>, dir: &Path) -> Result<(Self, Opened), StorageError> {
         let path = dir.join(FILE_NAME);
         if !vfs.exists(&path)? {
-            let state = ManifestState::default();
-            let mut manifest = Self { vfs, path, uuid: Uuid::new_v4(), state, tail: None };
-            manifest.rewrite(&ManifestState::default())?;
+            let manifest = Self::create(vfs, dir, Uuid::new_v4(), ManifestState::default())?;
             return Ok((manifest, Opened::Created));
         }
         let bytes = read_file(vfs.as_ref(), &path, FILE_BYTES_MAX)?;
@@ -103,6 +101,18 @@ impl Manifest {
         let len = bytes.len() as u64;
         manifest.tail = Some(Tail { file, len, base_len: 0, sequence });
         Ok((manifest, Opened::Whole))
+    }
+
+    /// Makes a manifest in `dir`, where there is none, that says what another one says.
+    pub(crate) fn create(
+        vfs: Arc<dyn Vfs>,
+        dir: &Path,
+        uuid: Uuid,
+        state: ManifestState,
+    ) -> Result<Self, StorageError> {
+        let mut manifest = Self { vfs, path: dir.join(FILE_NAME), uuid, state, tail: None };
+        manifest.rewrite(&manifest.state.clone())?;
+        Ok(manifest)
     }
 
     /// Identity of the database.

@@ -47,6 +47,7 @@ use crate::storage::wal::writer::LogWriter;
 use crate::telemetry::Telemetry;
 
 pub use options::WalOptions;
+pub(crate) use segment::begin;
 
 /// A record's number in the log: 1, 2, 3, … without gaps. 0 is before the first.
 pub type Lsn = u64;

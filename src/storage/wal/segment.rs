@@ -126,6 +126,19 @@ impl BlankSegment {
     }
 }
 
+/// Begins a log in `dir`, where there is none, whose first record comes after `flushed`.
+pub(crate) fn begin(
+    vfs: &dyn Vfs,
+    dir: &Path,
+    database: Uuid,
+    flushed: Lsn,
+) -> Result<(), StorageError> {
+    vfs.create_dir_all(dir)?;
+    let blank = BlankSegment::create(vfs, dir, 1, RECORDS_OFFSET)?;
+    let header = SegmentHeader { database, number: blank.number, start: flushed + 1 };
+    blank.file.write_at_synced(0, &header.encode())
+}
+
 /// Where segment `number` is.
 pub(super) fn segment_path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:010}.wal"))
