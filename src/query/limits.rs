@@ -2,10 +2,11 @@
 //!
 //! Every error that a bound causes names the bound and the setting that moves it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::query::error::QueryError;
 use crate::query::resolution::RollupCosts;
@@ -113,7 +114,7 @@ impl Default for QueryOptions {
 /// Lets in as many queries as may run, makes a bounded number wait and turns away the rest.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     waiting: AtomicUsize,
     concurrent_max: usize,
     queued_max: usize,
@@ -122,7 +123,7 @@ pub(crate) struct Admission {
 impl Admission {
     pub(crate) fn new(options: &QueryOptions) -> Self {
         Self {
-            turns: Semaphore::new(options.concurrent_max.max(1)),
+            turns: Arc::new(Semaphore::new(options.concurrent_max.max(1))),
             waiting: AtomicUsize::new(0),
             concurrent_max: options.concurrent_max.max(1),
             queued_max: options.queued_max,
@@ -130,12 +131,13 @@ impl Admission {
     }
 
     /// Waits for a turn; the query runs until the permit is dropped.
-    pub(crate) async fn enter(&self) -> Result<SemaphorePermit<'_>, QueryError> {
-        if let Ok(permit) = self.turns.try_acquire() {
+    pub(crate) async fn enter(&self) -> Result<OwnedSemaphorePermit, QueryError> {
+        if let Ok(permit) = Arc::clone(&self.turns).try_acquire_owned() {
             return Ok(permit);
         }
         let _waiting = Waiting::join(self)?;
-        self.turns.acquire().await.map_err(|_| QueryError::Canceled { phase: "the queue" })
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        turn.map_err(|_| QueryError::Canceled { phase: "the queue" })
     }
 }
 

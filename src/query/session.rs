@@ -18,10 +18,14 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SessionStateBuilder, TaskContext};
 use datafusion::prelude::SessionConfig;
 use tokio::runtime::Runtime;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::clock::Clock;
 use crate::query::error::QueryError;
 use crate::query::limits::{Admission, QueryLimits, QueryOptions, QueryUsage};
+
+/// Pieces of a result that may wait for the one who reads it.
+const PIECES_AHEAD_MAX: usize = 4;
 
 /// The query engine of a process.
 #[derive(Debug)]
@@ -105,22 +109,15 @@ impl QuerySession {
         T: Send + 'static,
         F: Future<Output = Result<T, QueryError>> + Send + 'static,
     {
-        let too_late = |phase| QueryError::Timeout {
-            phase,
-            limit: timeout,
-            setting: QueryLimits::TIMEOUT_SETTING,
-        };
         let start = self.clock.monotonic();
-        let turn = tokio::time::timeout(timeout, self.admission.enter());
-        let _turn = turn.await.map_err(|_| too_late("the queue"))??;
-        let queued = self.clock.monotonic().saturating_sub(start);
+        let (_turn, queued) = self.turn(timeout).await?;
         let Some(threads) = &self.threads else {
             return Err(QueryError::Canceled { phase: "shutdown" });
         };
         let mut task = AbortOnDrop(threads.spawn(work));
         let left = timeout.saturating_sub(queued);
         let joined = tokio::time::timeout(left, &mut task.0).await;
-        let value = match joined.map_err(|_| too_late("execution"))? {
+        let value = match joined.map_err(|_| too_late("execution", timeout))? {
             Ok(result) => result?,
             Err(error) if error.is_cancelled() => {
                 return Err(QueryError::Canceled { phase: "shutdown" });
@@ -129,6 +126,45 @@ impl QuerySession {
         };
         let total = self.clock.monotonic().saturating_sub(start);
         Ok(Ran { value, queued, ran: total.saturating_sub(queued) })
+    }
+
+    /// Waits for a turn, then lets work run on the session's threads that hands over what it
+    /// makes piece by piece. The turn and the timeout last until the last piece was taken.
+    pub(crate) async fn feed<T, W, F>(
+        &self,
+        timeout: Duration,
+        work: W,
+    ) -> Result<Feed<T>, QueryError>
+    where
+        T: Send + 'static,
+        W: FnOnce(mpsc::Sender<T>) -> F,
+        F: Future<Output = Result<(), QueryError>> + Send + 'static,
+    {
+        let (turn, queued) = self.turn(timeout).await?;
+        let Some(threads) = &self.threads else {
+            return Err(QueryError::Canceled { phase: "shutdown" });
+        };
+        let (sender, pieces) = mpsc::channel(PIECES_AHEAD_MAX);
+        let work = tokio::time::timeout(timeout.saturating_sub(queued), work(sender.clone()));
+        let task = threads.spawn(async move {
+            let _turn = turn;
+            tokio::select! {
+                ended = work => ended.map_err(|_| too_late("execution", timeout))?,
+                () = sender.closed() => Err(QueryError::Canceled { phase: "execution" }),
+            }
+        });
+        Ok(Feed { pieces, task: AbortOnDrop(task) })
+    }
+
+    /// Waits for a turn; says how long that took.
+    async fn turn(
+        &self,
+        timeout: Duration,
+    ) -> Result<(OwnedSemaphorePermit, Duration), QueryError> {
+        let start = self.clock.monotonic();
+        let turn = tokio::time::timeout(timeout, self.admission.enter());
+        let turn = turn.await.map_err(|_| too_late("the queue", timeout))??;
+        Ok((turn, self.clock.monotonic().saturating_sub(start)))
     }
 }
 
@@ -141,6 +177,31 @@ impl Drop for QuerySession {
     }
 }
 
+fn too_late(phase: &'static str, limit: Duration) -> QueryError {
+    QueryError::Timeout { phase, limit, setting: QueryLimits::TIMEOUT_SETTING }
+}
+
+/// What a running query makes, piece by piece. Dropping it ends the query.
+#[derive(Debug)]
+pub(crate) struct Feed<T> {
+    pieces: mpsc::Receiver<T>,
+    task: AbortOnDrop<Result<(), QueryError>>,
+}
+
+impl<T> Feed<T> {
+    /// The next piece; `None` only after the query has ended well.
+    pub(crate) async fn next(&mut self) -> Result<Option<T>, QueryError> {
+        if let Some(piece) = self.pieces.recv().await {
+            return Ok(Some(piece));
+        }
+        match (&mut self.task.0).await {
+            Ok(ended) => ended.map(|()| None),
+            Err(error) if error.is_cancelled() => Err(QueryError::Canceled { phase: "shutdown" }),
+            Err(panic) => Err(QueryError::Internal(panic.to_string())),
+        }
+    }
+}
+
 /// The outcome of [`QuerySession::run`] and how long it took.
 pub(crate) struct Ran<T> {
     pub(crate) value: T,
@@ -148,6 +209,7 @@ pub(crate) struct Ran<T> {
     pub(crate) ran: Duration,
 }
 
+#[derive(Debug)]
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
