@@ -17,6 +17,8 @@ pub mod resolution;
 pub mod rollup_scan;
 pub mod scan;
 
+pub mod catalog;
+
 pub use batch::ABSENT;
 pub use error::{QueryError, QueryErrorKind};
 pub use grid::Grid;

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_expr::{Distribution, EquivalenceProperties, LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ReplaceChildrenOptions, SchedulingType,
 };
@@ -102,6 +102,18 @@ impl<N: Node> NodeExec<N> {
         Arc::new(Self::with_partitions(Arc::new(node), schema, Vec::new(), partitions))
     }
 
+    /// A node without inputs whose partitions each come in this order.
+    pub fn ordered_leaf(
+        node: N,
+        schema: SchemaRef,
+        partitions: usize,
+        ordering: Option<LexOrdering>,
+    ) -> Arc<dyn ExecutionPlan> {
+        let mut equivalences = EquivalenceProperties::new(schema);
+        equivalences.add_orderings(ordering);
+        Arc::new(Self::with_properties(Arc::new(node), equivalences, Vec::new(), partitions))
+    }
+
     pub fn node(&self) -> &N {
         &self.node
     }
@@ -112,8 +124,17 @@ impl<N: Node> NodeExec<N> {
         inputs: Vec<Arc<dyn ExecutionPlan>>,
         partitions: usize,
     ) -> Self {
+        Self::with_properties(node, EquivalenceProperties::new(schema), inputs, partitions)
+    }
+
+    fn with_properties(
+        node: Arc<N>,
+        equivalences: EquivalenceProperties,
+        inputs: Vec<Arc<dyn ExecutionPlan>>,
+        partitions: usize,
+    ) -> Self {
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(schema),
+            equivalences,
             Partitioning::UnknownPartitioning(partitions),
             EmissionType::Incremental,
             Boundedness::Bounded,
@@ -165,9 +186,10 @@ impl<N: Node> ExecutionPlan for NodeExec<N> {
             }
             _ => self.properties.partitioning.partition_count(),
         };
-        let schema = self.schema();
+        // Only leaves are ordered, and they keep their order.
+        let equivalences = self.properties.eq_properties.clone();
         let node = Arc::clone(&self.node);
-        Ok(Arc::new(Self::with_partitions(node, schema, children, partitions)))
+        Ok(Arc::new(Self::with_properties(node, equivalences, children, partitions)))
     }
 
     fn with_new_children(

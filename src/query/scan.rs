@@ -99,14 +99,24 @@ impl SeriesScan {
             ScanOutput::Window { kernel, grid } => vector_schema(kernel.width() * grid.steps()),
             ScanOutput::Samples => sample_schema(),
         };
-        let samples = estimate_samples(snapshot, series.len(), range);
-        let wanted = usize::try_from(samples / PARTITION_SAMPLES).unwrap_or(usize::MAX);
-        let partitions = split(series.len(), wanted.clamp(1, partitions_max.max(1)));
+        let partitions = partitions(snapshot, series.len(), range, partitions_max);
         let count = partitions.len();
         let snapshot = snapshot.clone();
         let scan = Self { snapshot, series, partitions, range, output, selector, usage };
         NodeExec::leaf(scan, schema, count)
     }
+}
+
+/// Cuts the numbers of so many series into at most `partitions_max` ranges, each worth a task.
+pub(crate) fn partitions(
+    snapshot: &Snapshot,
+    series: usize,
+    range: TimeRange,
+    partitions_max: usize,
+) -> Vec<Range<usize>> {
+    let samples = estimate_samples(snapshot, series, range);
+    let wanted = usize::try_from(samples / PARTITION_SAMPLES).unwrap_or(usize::MAX);
+    split(series, wanted.clamp(1, partitions_max.max(1)))
 }
 
 fn estimate_samples(snapshot: &Snapshot, series: usize, range: TimeRange) -> u64 {
@@ -172,7 +182,7 @@ impl Node for SeriesScan {
                         scanning.reserve(rows.saturating_mul(cells))?;
                         let mut builder = VectorBuilder::new(cells, rows);
                         while !scanning.rows.is_empty() && !builder.is_full() {
-                            scanning.breathe().await;
+                            scanning.counters.breathe().await;
                             let (index, series) = scanning.next(&scan)?;
                             if scanning.samples.is_empty() {
                                 continue;
@@ -189,7 +199,7 @@ impl Node for SeriesScan {
                         let mut builder = SampleBuilder::default();
                         let mut held = 0;
                         while !scanning.rows.is_empty() && !builder.is_full() {
-                            scanning.breathe().await;
+                            scanning.counters.breathe().await;
                             let (index, _) = scanning.next(&scan)?;
                             drop_stale(&mut scanning.samples);
                             if !scanning.samples.is_empty() {
@@ -258,19 +268,10 @@ impl Scanning {
         })?;
         Ok((index, series))
     }
-
-    /// Lets others run now and then; here a dropped query ends.
-    async fn breathe(&mut self) {
-        if self.counters.since_yield >= YIELD_SAMPLES || self.counters.fresh {
-            self.counters.since_yield = 0;
-            self.counters.fresh = false;
-            tokio::task::yield_now().await;
-        }
-    }
 }
 
 /// What EXPLAIN ANALYZE shows of a scan.
-struct ScanCounters {
+pub(crate) struct ScanCounters {
     samples: Count,
     chunks: Count,
     bytes: Count,
@@ -280,7 +281,7 @@ struct ScanCounters {
 }
 
 impl ScanCounters {
-    fn new(run: &Run) -> Self {
+    pub(crate) fn new(run: &Run) -> Self {
         let counter =
             |name: &'static str| MetricBuilder::new(&run.metrics).counter(name, run.partition);
         Self {
@@ -293,7 +294,17 @@ impl ScanCounters {
         }
     }
 
-    fn add(&mut self, stats: ReadStats) {
+    /// Lets others run now and then; here a dropped query ends.
+    pub(crate) async fn breathe(&mut self) {
+        if self.since_yield >= YIELD_SAMPLES || self.fresh {
+            self.since_yield = 0;
+            self.fresh = false;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// One series was read.
+    pub(crate) fn add(&mut self, stats: ReadStats) {
         let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         self.samples.add(count(stats.samples));
         self.chunks.add(count(stats.chunks));

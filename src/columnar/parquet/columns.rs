@@ -41,14 +41,19 @@ pub const STALE: &str = "stale";
 pub const RESOLUTION_KEY: &str = "resolution";
 pub const DAY_KEY: &str = "day";
 
-/// Columns of tables of raw samples, so that a label has one column name in every table.
+/// Columns of tables of raw samples, so that a label has one column name in every table:
+/// exported files say `timestamp`, SQL says `time`.
 pub const TIMESTAMP: &str = "timestamp";
+pub const TIME: &str = "time";
 pub const VALUE: &str = "value";
+pub const LABELS: &str = "labels";
 
 /// Names that no label may take.
-const RESERVED: [&str; 19] = [
+const RESERVED: [&str; 21] = [
     METRIC,
+    LABELS,
     TIMESTAMP,
+    TIME,
     VALUE,
     BUCKET_START,
     BUCKET_END,
