@@ -14,6 +14,8 @@ pub mod query;
 
 pub mod promql;
 
+pub mod sql;
+
 pub mod http;
 
 pub mod config;

@@ -15,4 +15,5 @@ mod http;
 mod kill;
 mod layering;
 mod promqltest;
+mod sql;
 mod support;

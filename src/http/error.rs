@@ -14,6 +14,7 @@ use crate::http::respond;
 use crate::ingest::{self, IngestError};
 use crate::promql::{PromqlError, PromqlErrorKind};
 use crate::query::QueryError;
+use crate::sql::SqlError;
 use crate::storage::StorageError;
 use crate::storage::error::ErrorKind;
 
@@ -144,6 +145,16 @@ impl From<PromqlError> for ApiError {
 impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         Self::from(PromqlError::from(error))
+    }
+}
+
+impl From<SqlError> for ApiError {
+    fn from(error: SqlError) -> Self {
+        match error {
+            SqlError::Query(error) => Self::from(error),
+            SqlError::Execution(text) => Self::new(ErrorType::Execution, text),
+            other => Self::bad_data(other.to_string()),
+        }
     }
 }
 

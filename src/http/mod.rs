@@ -18,6 +18,7 @@ pub(crate) mod respond;
 pub(crate) mod router;
 pub(crate) mod serve;
 pub(crate) mod service;
+pub(crate) mod sql;
 pub(crate) mod ui;
 pub(crate) mod write;
 

@@ -113,7 +113,7 @@ fn gzip(body: &[u8]) -> Vec<u8> {
 }
 
 /// Whether `Accept-Encoding` names gzip with a weight above zero.
-fn accepts_gzip(request: &HeaderMap) -> bool {
+pub(crate) fn accepts_gzip(request: &HeaderMap) -> bool {
     request
         .get_all(header::ACCEPT_ENCODING)
         .iter()

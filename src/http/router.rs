@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 
 use crate::http::error::{ApiError, ErrorType};
 use crate::http::service::Service;
-use crate::http::{admin, export, health, prometheus, respond, ui, write};
+use crate::http::{admin, export, health, prometheus, respond, sql, ui, write};
 
 /// The whole API over one service.
 pub fn router(service: Arc<Service>) -> Router {
@@ -26,6 +26,7 @@ pub fn router(service: Arc<Service>) -> Router {
     let queries = Router::new()
         .route("/api/v1/query", get(prometheus::query).post(prometheus::query))
         .route("/api/v1/query_range", get(prometheus::query_range).post(prometheus::query_range))
+        .route("/api/v1/sql", get(sql::sql).post(sql::sql))
         .route("/api/v1/series", get(prometheus::series).post(prometheus::series))
         .route("/api/v1/labels", get(prometheus::label_names).post(prometheus::label_names))
         .route("/api/v1/label/{name}/values", get(prometheus::label_values))

@@ -21,6 +21,7 @@ use crate::http::error::RETRY_AFTER;
 use crate::http::respond;
 use crate::ingest::Limits;
 use crate::query::QuerySession;
+use crate::sql::SqlEngine;
 use crate::storage::{Engine, ReplayProgress};
 use crate::telemetry::Telemetry;
 
@@ -67,6 +68,7 @@ impl Default for HttpOptions {
 pub struct Service {
     engine: OnceLock<Arc<Engine>>,
     pub(crate) queries: QuerySession,
+    pub(crate) sql: SqlEngine,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) options: HttpOptions,
@@ -92,6 +94,7 @@ impl Service {
     ) -> Arc<Self> {
         Arc::new(Self {
             engine: OnceLock::new(),
+            sql: SqlEngine::new(&queries),
             queries,
             started_ms: clock.now_ms(),
             clock,

@@ -155,3 +155,49 @@ async fn each_failure_has_its_exit_code() {
         assert!(err.contains(&nobody), "{err}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_is_printed_in_every_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]).await;
+    let url = server.url.as_str();
+    let lines = b"m,a=1 1 1699500000000\nm,a=1 3 1699500060000\nn,a=1 4 1699500000000\n";
+    expect(url, &["write"], lines, DONE);
+
+    let select = "SELECT a, time, value FROM m ORDER BY time";
+    let (out, _) = expect(url, &["sql", select], b"", DONE);
+    assert!(out.contains("2023-11-09T03:21:00Z") && out.contains("│ a "), "{out}");
+    let csv = "a,time,value\n1,2023-11-09T03:20:00Z,1.0\n1,2023-11-09T03:21:00Z,3.0\n";
+    let (out, _) = expect(url, &["--format=csv", "sql"], select.as_bytes(), DONE);
+    assert_eq!(out, csv);
+    let file = dir.path().join("select.sql");
+    std::fs::write(&file, select).unwrap();
+    let from_file = ["sql", "--format=csv", "-f", file.to_str().unwrap()];
+    let (out, _) = expect(url, &from_file, b"", DONE);
+    assert_eq!(out, csv);
+    let (out, _) =
+        expect(url, &["sql", "--format=json", "SELECT sum(value) AS s FROM m"], b"", DONE);
+    assert_eq!(out, "[{\"s\":4.0}]\n");
+    let (out, _) = expect(url, &["sql", "SELECT a FROM m WHERE a = 'none'"], b"", DONE);
+    assert!(out.contains("│ a "), "{out}");
+    let output = run(url, &["sql", "--format=parquet", select], b"");
+    assert!(output.stdout.starts_with(b"PAR1"), "{:?}", String::from_utf8_lossy(&output.stderr));
+
+    let (_, err) = expect(url, &["sql", "DROP TABLE m"], b"", REFUSED);
+    assert!(err.starts_with("error: DROP TABLE is not possible"), "{err}");
+    expect(url, &["sql", "--format=openmetrics", select], b"", USAGE);
+    expect(url, &["sql", select, "--file=x"], b"", USAGE);
+    let (_, err) = expect(
+        url,
+        &[
+            "sql",
+            "SELECT 1 / (value - 1000000), value FROM generate_series(1, 1000000)",
+            "--format=csv",
+        ],
+        b"",
+        REFUSED,
+    );
+    assert!(err.contains("broke off"), "{err}");
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    expect(&nobody, &["sql", "SELECT 1"], b"", UNREACHABLE);
+}

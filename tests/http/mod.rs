@@ -3,6 +3,7 @@
 
 mod admin_tsdb;
 mod specification;
+mod sql;
 mod writes;
 
 use std::sync::Arc;

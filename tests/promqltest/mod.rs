@@ -10,6 +10,8 @@ mod script;
 mod series;
 mod store;
 
+pub(crate) use store::MemoryPart;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -83,8 +83,8 @@ fn native_twin(labels: &Labels) -> Option<Labels> {
 
 /// Series in ascending order, in memory.
 #[derive(Debug)]
-struct MemoryPart {
-    series: Vec<(Labels, Samples)>,
+pub(crate) struct MemoryPart {
+    pub(crate) series: Vec<(Labels, Samples)>,
 }
 
 impl Part for MemoryPart {

@@ -11,6 +11,7 @@ mod import;
 mod output;
 mod plot;
 mod progress;
+mod sql;
 mod time;
 mod write;
 
@@ -135,6 +136,8 @@ enum Command {
         #[arg(long, value_name = "RESOLUTION")]
         max_source_resolution: Option<String>,
     },
+    /// Run a read-only SQL statement; a table per metric, `raw.samples` over all of them.
+    Sql(sql::Sql),
     /// Write line protocol from files or standard input.
     Write {
         /// `-` or nothing is standard input.
@@ -211,11 +214,12 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
     match &args.command {
         Command::Export(export) => return export.run(&client, args.format).await,
         Command::Import(import) => return import.run(&client, args.format).await,
+        Command::Sql(sql) => return sql.run(&client, args.format).await,
         _ => {}
     }
     let format = Format::printed(args.format)?;
     match &args.command {
-        Command::Export(_) | Command::Import(_) => {}
+        Command::Export(_) | Command::Import(_) | Command::Sql(_) => {}
         Command::Status => {
             let status = client.get("/api/v1/status", &[]).await?;
             output::print(format, &status["data"], || output::flattened(&status["data"]));

@@ -119,7 +119,7 @@ pub(crate) fn flattened(value: &Value) -> Table {
     Table { header: vec!["what".to_owned(), "value".to_owned()], rows }
 }
 
-fn aligned(table: &Table) -> String {
+pub(crate) fn aligned(table: &Table) -> String {
     let mut drawn = comfy_table::Table::new();
     drawn.load_preset(UTF8_FULL_CONDENSED).set_header(&table.header);
     drawn.add_rows(&table.rows);

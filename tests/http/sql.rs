@@ -1,0 +1,174 @@
+//! `/api/v1/sql`: every way to ask, every format, what is refused, what is cut off.
+
+use std::io::{Cursor, Read};
+
+use aetherdb::http::HttpOptions;
+use aetherdb::query::{QueryLimits, QueryOptions};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Float64Type;
+use arrow::ipc::reader::StreamReader;
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::json;
+
+use crate::http::Api;
+
+const LINES: &str = "cpu,host=a,dc=x 1.5 1699500000000\ncpu,host=b NaN 1699500000000\n";
+const ALL: &str = "SELECT host, dc, time, value FROM cpu ORDER BY host";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_comes_in_every_way() {
+    let api = Api::start().await;
+    api.write(LINES).await;
+    let count = "SELECT count(*) AS n FROM cpu";
+    let wanted = json!([{"n": 2}]);
+    let get = api.get("/api/v1/sql?q=SELECT%20count(*)%20AS%20n%20FROM%20cpu").await;
+    assert_eq!((get.status, get.json()), (200, wanted.clone()));
+    assert_eq!(get.header("content-type"), "application/json");
+    let form = api.post_form("/api/v1/sql", &[("query", count), ("format", "json")]).await;
+    assert_eq!(form.json(), wanted);
+    let document = json!({"query": count, "format": "jsonl"}).to_string();
+    let json = api.post("/api/v1/sql", &[("content-type", "application/json")], document).await;
+    assert_eq!(json.text(), "{\"n\":2}\n");
+    for media_type in ["application/sql", "text/plain; charset=utf-8"] {
+        let text = api.post("/api/v1/sql", &[("content-type", media_type)], count).await;
+        assert_eq!(text.json(), wanted);
+    }
+    let unknown = api.post("/api/v1/sql", &[("content-type", "image/png")], count).await;
+    assert_eq!(unknown.status, 415);
+    for (path, status) in [("/api/v1/sql", 400), ("/api/v1/sql?query=SELECT+1&format=xml", 400)] {
+        let answer = api.get(path).await;
+        assert_eq!(
+            (answer.status, answer.json()["errorType"].as_str()),
+            (status, Some("bad_data"))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_come_in_every_format() {
+    let api = Api::start().await;
+    api.write(LINES).await;
+    let answer = |format: &'static str| {
+        let api = &api;
+        async move {
+            let answer = api.post_form("/api/v1/sql", &[("query", ALL), ("format", format)]).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            answer
+        }
+    };
+    let time = "2023-11-09T03:20:00Z";
+    assert_eq!(
+        answer("json").await.json(),
+        json!([
+            {"host": "a", "dc": "x", "time": time, "value": 1.5},
+            {"host": "b", "dc": null, "time": time, "value": null},
+        ])
+    );
+    assert_eq!(
+        answer("jsonl").await.text().lines().next().unwrap(),
+        format!(r#"{{"host":"a","dc":"x","time":"{time}","value":1.5}}"#)
+    );
+    assert_eq!(
+        answer("csv").await.text(),
+        format!("host,dc,time,value\na,x,{time},1.5\nb,,{time},NaN\n")
+    );
+    let checked = |batches: Vec<RecordBatch>| {
+        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+        let values = batches[0].column_by_name("value").unwrap();
+        assert_eq!((rows, values.as_primitive::<Float64Type>().value(0)), (2, 1.5));
+    };
+    let arrow = answer("arrow").await;
+    assert_eq!(arrow.header("content-type"), "application/vnd.apache.arrow.stream");
+    let reader = StreamReader::try_new(Cursor::new(arrow.body), None).unwrap();
+    checked(reader.map(Result::unwrap).collect());
+    let parquet = answer("parquet").await;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(parquet.body)).unwrap();
+    checked(reader.build().unwrap().map(Result::unwrap).collect());
+
+    // Without rows, too, an answer is whole.
+    let none = "SELECT time, value FROM cpu WHERE host = 'c'";
+    for (format, text) in [("json", "[]"), ("jsonl", ""), ("csv", "time,value\n")] {
+        let answer = api.post_form("/api/v1/sql", &[("query", none), ("format", format)]).await;
+        assert_eq!((answer.status, answer.text()), (200, text), "{format}");
+    }
+    // Maps are objects in JSON, and their text in CSV.
+    let maps = "SELECT labels FROM samples WHERE labels['host'] = 'a'";
+    let json = api.post_form("/api/v1/sql", &[("query", maps)]).await;
+    assert_eq!(json.json(), json!([{"labels": {"dc": "x", "host": "a"}}]));
+    let csv = api.post("/api/v1/sql", &[("accept", "text/csv")], maps).await;
+    assert_eq!(csv.text(), "labels\n\"{\"\"dc\"\":\"\"x\"\",\"\"host\"\":\"\"a\"\"}\"\n");
+    let zipped = api.post("/api/v1/sql", &[("accept-encoding", "gzip")], ALL).await;
+    assert_eq!(zipped.header("content-encoding"), "gzip");
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&zipped.body[..]).read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("[{") && text.ends_with("}]"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_have_a_status_a_type_and_a_place() {
+    let api = Api::start().await;
+    api.write(LINES).await;
+    for (query, status, kind, part) in [
+        ("SELECT 1 +", 400, "bad_data", "parse error"),
+        ("SELECT\n nope FROM cpu", 400, "bad_data", "2:2: No field named nope"),
+        ("SELECT * FROM cpi", 400, "bad_data", "cpi"),
+        ("DROP TABLE cpu", 400, "bad_data", "DROP TABLE is not possible"),
+        ("COPY cpu TO '/tmp/never.csv'", 400, "bad_data", "COPY is not possible"),
+        ("SELECT * FROM '/etc/passwd'", 400, "bad_data", "not found"),
+        ("SELECT 1; SELECT 2", 400, "bad_data", "one statement"),
+        ("SELECT 1 / 0", 422, "execution", "Divide by zero"),
+    ] {
+        let answer = api.post_form("/api/v1/sql", &[("query", query)]).await;
+        let document = answer.json();
+        assert_eq!(
+            (answer.status, document["errorType"].as_str()),
+            (status, Some(kind)),
+            "{query}"
+        );
+        let error = document["error"].as_str().unwrap();
+        assert!(error.contains(part), "{query}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_keep_to_the_limits() {
+    let limits = QueryLimits { samples_max: 1_000, series_max: 5, ..QueryLimits::default() };
+    let queries = QueryOptions { limits, ..QueryOptions::default() };
+    let api = Api::start_with(HttpOptions::default(), queries).await;
+    let lines: String = (0..6).map(|host| format!("up,host={host} 1 1699500000000\n")).collect();
+    api.write(&lines).await;
+    let lines: String =
+        (0..2_000).map(|step| format!("long 1 {}\n", 1_699_490_000_000_i64 + step)).collect();
+    api.write(&lines).await;
+    for (query, setting) in [
+        ("SELECT count(*) FROM up", "--query-series-max"),
+        ("SELECT count(*) FROM long", "--query-samples-max"),
+    ] {
+        let answer = api.post_form("/api/v1/sql", &[("query", query)]).await;
+        let error = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(answer.status == 422 && error.contains(setting), "{}: {error}", answer.status);
+    }
+    let endless = "SELECT sum(a.value * b.value) FROM generate_series(1, 1000000000) AS a(value) \
+                   CROSS JOIN generate_series(1, 1000000000) AS b(value)";
+    let answer = api.post_form("/api/v1/sql", &[("query", endless), ("timeout", "300ms")]).await;
+    let error = answer.json()["error"].as_str().unwrap().to_owned();
+    assert!(answer.status == 503 && error.contains("--query-timeout"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_fails_midway_is_cut_off() {
+    let api = Api::start().await;
+    // A million rows pass before the division fails.
+    let query = "SELECT value, 1 / (value - 1000000) AS x FROM generate_series(1, 1000000)";
+    for format in ["json", "csv", "arrow", "parquet"] {
+        let request = api
+            .client
+            .post(format!("{}/api/v1/sql?format={format}", api.url))
+            .header("content-type", "application/sql")
+            .body(query);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{format}");
+        assert!(answer.bytes().await.is_err(), "{format} looked whole");
+    }
+}
