@@ -64,6 +64,16 @@ pub struct Config {
     #[arg(long, env = "AETHER_DISK_FREE_BYTES_MIN", default_value_t = Bytes(StorageOptions::default().disk_free_bytes_min), value_name = "BYTES", help_heading = "Storage")]
     pub disk_free_bytes_min: Bytes,
 
+    /// Whether samples are summed up to 1 m, 5 m and 1 h rollups, by themselves.
+    #[arg(long, env = "AETHER_ROLLUPS", default_value_t = Switch::On, value_name = "on|off", help_heading = "Rollups")]
+    pub rollups: Switch,
+
+    /// Where rollups lie, as Parquet: a directory (by default `rollups` in the data directory), or
+    /// `s3://…`, `gs://…`, `az://…`. Credentials, region, endpoint and plain HTTP by the
+    /// variables that object_store reads: AWS_…, GOOGLE_…, AZURE_….
+    #[arg(long, env = "AETHER_ROLLUP_URL", value_name = "URL", help_heading = "Rollups")]
+    pub rollup_url: Option<String>,
+
     /// Size of a write request's body.
     #[arg(long, env = "AETHER_BODY_BYTES_MAX", default_value_t = Bytes::from_len(Limits::default().body_bytes_max), value_name = "BYTES", help_heading = "Writes")]
     pub body_bytes_max: Bytes,
@@ -194,6 +204,8 @@ impl Config {
             series_max: self.series_max,
             block_cache_bytes_max: self.block_cache_bytes_max.0,
             disk_free_bytes_min: self.disk_free_bytes_min.0,
+            rollups: self.rollups == Switch::On,
+            rollup_url: self.rollup_url.clone(),
             ..StorageOptions::default()
         }
     }
@@ -247,6 +259,8 @@ impl Config {
             ("series-max", self.series_max.to_string()),
             ("block-cache-bytes-max", self.block_cache_bytes_max.to_string()),
             ("disk-free-bytes-min", self.disk_free_bytes_min.to_string()),
+            ("rollups", self.rollups.to_string()),
+            ("rollup-url", self.rollup_url.clone().unwrap_or_default()),
             ("body-bytes-max", self.body_bytes_max.to_string()),
             ("decompressed-bytes-max", self.decompressed_bytes_max.to_string()),
             ("write-bytes-in-flight-max", self.write_bytes_in_flight_max.to_string()),
@@ -285,6 +299,34 @@ impl Config {
             }
         }
         text
+    }
+}
+
+/// `on` or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+impl std::fmt::Display for Switch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Switch::On => "on",
+            Switch::Off => "off",
+        })
+    }
+}
+
+impl std::str::FromStr for Switch {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "on" => Ok(Switch::On),
+            "off" => Ok(Switch::Off),
+            _ => Err("say on or off".to_owned()),
+        }
     }
 }
 

@@ -145,6 +145,11 @@ metrics! {
     blocks: Gauge = "aether_blocks", "Block files in the manifest.";
     block_bytes: Gauge = "aether_block_bytes", "Bytes of all block files.";
     blocks_quarantined: Counter = "aether_blocks_quarantined_total", "Blocks set aside because they were damaged.";
+    rollup_spans: Counter = "aether_rollup_spans_total", "Two-hour spans summed up to rollups.";
+    rollup_samples: Counter = "aether_rollup_samples_total", "Raw samples summed up to rollups.";
+    rollup_failures: Counter = "aether_rollup_failures_total", "Attempts to build rollups that failed and will be repeated.";
+    rollup_bytes: Gauge = "aether_rollup_bytes", "Bytes of all rollup files.";
+    rollup_dirty_spans: Gauge = "aether_rollup_dirty_spans", "Two-hour spans that have samples in blocks and no rows that sum them up.";
     read_only: Gauge = "aether_read_only", "1 while writes are refused because the disk is full.";
     queries: Counter = "aether_queries_total", "Queries started.";
     query_failures: Counter = "aether_query_failures_total", "Queries that ended with an error.";

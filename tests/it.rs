@@ -15,5 +15,6 @@ mod http;
 mod kill;
 mod layering;
 mod promqltest;
+mod rollups;
 mod sql;
 mod support;

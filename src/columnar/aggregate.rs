@@ -58,6 +58,25 @@ struct Row {
 }
 
 impl RollupColumns {
+    /// No rows.
+    pub const fn new() -> Self {
+        Self {
+            bucket_end: Vec::new(),
+            count: Vec::new(),
+            sum: Vec::new(),
+            min: Vec::new(),
+            max: Vec::new(),
+            first: Vec::new(),
+            last: Vec::new(),
+            first_ts: Vec::new(),
+            last_ts: Vec::new(),
+            reset_sum: Vec::new(),
+            resets: Vec::new(),
+            changes: Vec::new(),
+            stale_ts: Vec::new(),
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.bucket_end.len()
     }
@@ -118,6 +137,36 @@ impl RollupColumns {
         extend(&mut self.resets, &other.resets, &rows);
         extend(&mut self.changes, &other.changes, &rows);
         extend(&mut self.stale_ts, &other.stale_ts, &rows);
+    }
+
+    /// Appends those of the rows `range` of `other` whose bucket's end `keep` approves.
+    pub fn extend_where(
+        &mut self,
+        other: &Self,
+        range: Range<usize>,
+        keep: impl Fn(Timestamp) -> bool,
+    ) {
+        for at in range.filter(|at| keep(other.bucket_end[*at])) {
+            self.push(&other.row(at));
+        }
+    }
+
+    /// Keeps only the rows whose bucket's end `keep` approves.
+    pub fn retain_buckets(&mut self, keep: impl Fn(Timestamp) -> bool) {
+        if !self.bucket_end.iter().all(|end| keep(*end)) {
+            let rows = std::mem::take(self);
+            self.extend_where(&rows, 0..rows.len(), keep);
+        }
+    }
+
+    /// Restores the order of rows of one series that came from several places.
+    pub fn sort_by_bucket(&mut self) {
+        if !self.bucket_end.is_sorted() {
+            let rows = std::mem::take(self);
+            let mut order: Vec<usize> = (0..rows.len()).collect();
+            order.sort_unstable_by_key(|at| rows.bucket_end[*at]);
+            order.into_iter().for_each(|at| self.push(&rows.row(at)));
+        }
     }
 
     fn push(&mut self, row: &Row) {

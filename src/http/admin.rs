@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::http::error::{ApiError, ErrorType};
+use crate::http::downsample;
+use crate::http::error::ApiError;
 use crate::http::params::Params;
 use crate::http::respond;
 use crate::http::service::{Ready, Service};
@@ -58,6 +59,7 @@ pub(crate) async fn status(
                 .map(|one| json!({"block": block(&one.block), "reason": one.reason}))
                 .collect::<Vec<_>>(),
         },
+        "rollups": downsample::status(engine.rollup_status().as_ref()),
         "lastFlush": status.last_flush.as_ref().map(flush_report),
         "flushError": status.flush_error,
         "compaction": {
@@ -98,16 +100,6 @@ pub(crate) async fn compact(Ready(engine): Ready, params: Params) -> Result<Resp
         }
     });
     Ok(respond::success(&json!({"started": true})))
-}
-
-/// `POST /api/v1/admin/downsample`.
-pub(crate) async fn downsample(_: Ready) -> Response {
-    not_implemented("downsampling")
-}
-
-fn not_implemented(what: &str) -> Response {
-    let message = format!("{what} is not part of this version: nothing was done");
-    ApiError::new(ErrorType::NotImplemented, message).into_response()
 }
 
 fn flush_report(report: &FlushReport) -> Value {

@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 
 use crate::http::error::{ApiError, ErrorType};
 use crate::http::service::Service;
-use crate::http::{admin, export, health, prometheus, respond, sql, ui, write};
+use crate::http::{admin, downsample, export, health, prometheus, respond, sql, ui, write};
 
 /// The whole API over one service.
 pub fn router(service: Arc<Service>) -> Router {
@@ -69,7 +69,10 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/api/v1/status", get(admin::status))
         .route("/api/v1/admin/flush", post(admin::flush).put(admin::flush))
         .route("/api/v1/admin/compact", post(admin::compact).put(admin::compact))
-        .route("/api/v1/admin/downsample", post(admin::downsample).put(admin::downsample));
+        .route(
+            "/api/v1/admin/downsample",
+            post(downsample::downsample).put(downsample::downsample),
+        );
     writes
         .merge(queries)
         .merge(states)

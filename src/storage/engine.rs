@@ -26,6 +26,7 @@ use crate::storage::options::StorageOptions;
 use crate::storage::part::Part;
 use crate::storage::plan::{self, Bounds, Failures, Situation, Step};
 use crate::storage::recovery::{self, Recovered};
+use crate::storage::rollup::Rollups;
 use crate::storage::series::{KEY_CACHE_BYTES_MAX, KeyCache};
 use crate::storage::snapshot::Snapshot;
 use crate::storage::state::State;
@@ -68,6 +69,8 @@ pub struct Engine {
     flushes: Mutex<Flushes>,
     pub(crate) compactor: Compactor,
     background: Mutex<Vec<Background>>,
+    /// `None` if they are off.
+    rollups: Option<Arc<Rollups>>,
     recovery: RecoveryReport,
     closing: AtomicBool,
     /// Last, so that the directory is let go of after everything else.
@@ -94,6 +97,8 @@ impl Engine {
     ) -> Result<Arc<Self>, StorageError> {
         let Recovered { store, wal, flusher, report, lock } =
             recovery::recover(options, vfs, clock, Arc::clone(&telemetry), progress)?;
+        let rollups = store.options.rollups.then(|| Rollups::start(Arc::clone(&store)));
+        let rollups = rollups.transpose()?.map(Arc::new);
         let engine = Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             store,
@@ -103,6 +108,7 @@ impl Engine {
             flushes: Mutex::default(),
             compactor: Compactor::default(),
             background: Mutex::default(),
+            rollups,
             recovery: report,
             closing: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
@@ -114,6 +120,10 @@ impl Engine {
             engine.background.lock().push(started);
         }
         Ok(engine)
+    }
+
+    pub(crate) fn rollups(&self) -> Option<&Arc<Rollups>> {
+        self.rollups.as_ref()
     }
 
     pub fn options(&self) -> &StorageOptions {
@@ -246,6 +256,9 @@ impl Engine {
         run_blocking(move || {
             background.into_iter().for_each(Background::stop);
             engine.compactor.wait();
+            if let Some(rollups) = &engine.rollups {
+                rollups.stop();
+            }
         })
         .await?;
         if let Err(error) = self.flush_everything().await {
@@ -355,6 +368,9 @@ impl Engine {
         if total.blocks > 0 {
             flushes.last = Some(total.clone());
         }
+        if let Some(rollups) = &self.rollups {
+            rollups.ring();
+        }
         Ok(total)
     }
 
@@ -388,6 +404,9 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.compactor.stop();
         std::mem::take(&mut *self.background.lock()).into_iter().for_each(Background::stop);
+        if let Some(rollups) = &self.rollups {
+            rollups.stop();
+        }
     }
 }
 

@@ -36,6 +36,14 @@ pub enum StorageError {
     Locked { path: PathBuf, holder: String },
     #[error("shutting down")]
     ShuttingDown,
+    #[error(
+        "the rollups in {place} belong to database {owner}, not to this one ({us}): choose another --rollup-url"
+    )]
+    ForeignRollups { place: String, owner: uuid::Uuid, us: uuid::Uuid },
+    #[error("invalid value '{url}' for '--rollup-url': {reason}")]
+    RollupUrl { url: String, reason: String },
+    #[error("rollups are off (--rollups=off)")]
+    RollupsOff,
     /// The object store of the rollups did not do what it was asked.
     #[error("object store: {source}")]
     ObjectStore { source: object_store::Error },
@@ -48,7 +56,10 @@ impl StorageError {
         match self {
             StorageError::Corrupt { .. } => ErrorKind::Data,
             StorageError::Internal(_) => ErrorKind::Internal,
-            StorageError::Locked { .. } => ErrorKind::Caller,
+            StorageError::ForeignRollups { .. }
+            | StorageError::Locked { .. }
+            | StorageError::RollupUrl { .. }
+            | StorageError::RollupsOff => ErrorKind::Caller,
             StorageError::Io { .. }
             | StorageError::ReadOnly(_)
             | StorageError::WalPoisoned(_)

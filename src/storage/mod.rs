@@ -6,6 +6,7 @@ mod blocks;
 pub mod checkpoint;
 mod compact;
 pub mod delete;
+mod downsample;
 pub mod engine;
 pub mod error;
 mod flush;
@@ -35,9 +36,12 @@ pub use delete::{Deletion, DeletionCount};
 pub use engine::Engine;
 pub use error::StorageError;
 pub use metadata::MetadataStore;
-pub use options::{StorageOptions, WalSync};
+pub use options::{GivenStore, StorageOptions, WalSync};
 pub use part::{Part, PartSeries, ReadStats, SeriesReader};
-pub use rollup::{RollupBatch, RollupFile, RollupView};
+pub use rollup::{
+    DownsampleProgress, DownsampleReport, ResolutionStatus, RollupBatch, RollupFile, RollupStatus,
+    RollupView, RunningStatus,
+};
 pub use snapshot::{SelectedSeries, Snapshot, SnapshotReader};
 pub use status::{
     BlockStatus, CompactReport, CompactionStatus, EngineStatus, FlushReport, HeadStatus,

@@ -6,7 +6,10 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use object_store::ObjectStore;
 
 /// How the store is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +37,27 @@ pub struct StorageOptions {
     /// Free bytes on the data directory's disk below which the store turns read-only. Default
     /// 256 MiB, room for a flush to finish. It turns back at twice that.
     pub disk_free_bytes_min: u64,
+    /// Whether samples are summed up to rollups, by themselves. Default yes: queries over long
+    /// times live from them.
+    pub rollups: bool,
+    /// Where rollups lie: a directory or the URL of an object store. Default `rollups/` in the
+    /// data directory.
+    pub rollup_url: Option<String>,
+    /// An object store handed over instead of named, as tests do.
+    pub rollup_store: Option<GivenStore>,
 }
+
+/// An object store that the caller has made.
+#[derive(Debug, Clone)]
+pub struct GivenStore(pub Arc<dyn ObjectStore>);
+
+impl PartialEq for GivenStore {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for GivenStore {}
 
 impl StorageOptions {
     /// The defaults, in `data_dir`.
@@ -55,6 +78,9 @@ impl Default for StorageOptions {
             series_max: 10_000_000,
             block_cache_bytes_max: 64 << 20,
             disk_free_bytes_min: 256 << 20,
+            rollups: true,
+            rollup_url: None,
+            rollup_store: None,
         }
     }
 }

@@ -142,8 +142,6 @@ async fn each_failure_has_its_exit_code() {
     let url = server.url.as_str();
     let (_, err) = expect(url, &["query", "sum("], b"", REFUSED);
     assert!(err.starts_with("error: "), "{err}");
-    let (_, err) = expect(url, &["downsample"], b"", REFUSED);
-    assert!(err.contains("nothing was done"), "{err}");
     expect(url, &["query", "m", "--time=yesterday"], b"", USAGE);
     expect(url, &["query", "--no-such-flag", "m"], b"", USAGE);
     expect(url, &["query", "--time=4", "m"], b"", DONE);

@@ -26,6 +26,8 @@ fn options() -> StorageOptions {
     StorageOptions {
         wal_segment_bytes: 64 << 10,
         disk_free_bytes_min: 0,
+        // Steps of the simulated disk are counted.
+        rollups: false,
         ..StorageOptions::new("/data")
     }
 }

@@ -6,6 +6,7 @@
 mod client;
 mod compact;
 mod delete;
+mod downsample;
 mod export;
 mod import;
 mod output;
@@ -169,7 +170,7 @@ enum Command {
         #[arg(long)]
         no_wait: bool,
     },
-    /// Bring rollups up to date.
+    /// Sum up everything that was written to rollups now, and show how far it is.
     Downsample,
     Delete(Delete),
     /// Copy everything to `snapshots/` in the server's data directory, at almost no cost: a server
@@ -290,7 +291,7 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
         Command::Flush => admin(&client, format, "flush").await?,
         Command::Compact { no_wait } => compact::compact(&client, format, !no_wait).await?,
-        Command::Downsample => admin(&client, format, "downsample").await?,
+        Command::Downsample => downsample::downsample(&client, format).await?,
         Command::Delete(delete) => delete.run(&client, format).await?,
         Command::Snapshot { skip_head } => {
             let form = [("skip_head", skip_head.to_string())];

@@ -1,6 +1,6 @@
 //! One rollup file, as the manifest knows it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use object_store::path::Path;
 use parquet::file::metadata::ParquetMetaData;
@@ -9,6 +9,8 @@ use tokio::sync::OnceCell;
 
 use crate::model::{Resolution, Span, TimeRange, Timestamp};
 use crate::storage::plan::WINDOW_MS;
+use crate::storage::rollup::upload::below;
+use crate::storage::rollup::worker::Trash;
 use crate::storage::tombstone::Tombstone;
 use crate::storage::wal::Lsn;
 
@@ -20,6 +22,8 @@ pub struct RollupFile {
     location: Path,
     /// What stands at the file's end, once it was read.
     footer: OnceCell<Arc<ParquetMetaData>>,
+    /// Where the file goes when nobody holds it any more; set once no manifest names it.
+    retired: OnceLock<Arc<Trash>>,
 }
 
 /// What `_manifest.json` says of a file.
@@ -66,10 +70,9 @@ pub(crate) fn span_at(start: Timestamp) -> Span {
 }
 
 impl RollupFile {
-    #[expect(dead_code, reason = "the builder comes next")]
     pub(crate) fn new(facts: FileFacts, resolution: Resolution, root: &Path) -> Self {
-        let location = root.parts().chain(Path::from(facts.path.as_str()).parts()).collect();
-        Self { facts, resolution, location, footer: OnceCell::new() }
+        let location = below(root, &facts.path);
+        Self { facts, resolution, location, footer: OnceCell::new(), retired: OnceLock::new() }
     }
 
     /// Where the file lies in the object store.
@@ -114,7 +117,21 @@ impl RollupFile {
         &self.facts
     }
 
+    /// The file is removed when its last reader is gone.
+    pub(crate) fn retire(&self, trash: Arc<Trash>) {
+        // A file is retired once.
+        let _ = self.retired.set(trash);
+    }
+
     pub(crate) fn footer(&self) -> &OnceCell<Arc<ParquetMetaData>> {
         &self.footer
+    }
+}
+
+impl Drop for RollupFile {
+    fn drop(&mut self) {
+        if let Some(trash) = self.retired.get() {
+            trash.add(self.location.clone());
+        }
     }
 }

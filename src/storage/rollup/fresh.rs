@@ -4,7 +4,7 @@
 //! blocks. It is out of date exactly if something later touched it. Late writes, compactions,
 //! restarts need no other bookkeeping.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::model::Timestamp;
@@ -32,7 +32,8 @@ pub(crate) struct Freshness {
 impl Freshness {
     pub(crate) fn of(state: &State) -> Self {
         let mut fresh = Self { tombstones: state.tombstones.clone(), ..Self::default() };
-        for block in &state.blocks {
+        // A damaged block is not served, so rows need not sum it up.
+        for block in state.blocks.iter().filter(|block| block.damage().is_none()) {
             let meta = block.meta();
             let mut start = meta.window.start();
             for &lsn in &meta.written {
@@ -54,6 +55,25 @@ impl Freshness {
         fresh
     }
 
+    /// Starts of the spans that have samples in blocks, or may have.
+    pub(crate) fn span_starts(&self) -> BTreeSet<Timestamp> {
+        let before = |start: &Timestamp| start.saturating_sub(WINDOW_MS);
+        self.windows.keys().copied().chain(self.edges.keys().map(before)).collect()
+    }
+
+    pub(crate) fn has_blocks_at(&self, start: Timestamp) -> bool {
+        self.windows.contains_key(&start)
+    }
+
+    pub(crate) fn is_in_memory(&self, start: Timestamp) -> bool {
+        self.in_memory.contains(&start)
+    }
+
+    /// Whether a deletion hides samples that the rows may sum up.
+    pub(crate) fn is_hidden(&self, built: &BuiltSpan) -> bool {
+        self.tombstones.iter().any(|tombstone| built.is_touched_by(tombstone))
+    }
+
     /// Whether the rows sum up what is in blocks.
     pub(crate) fn is_built(&self, built: &BuiltSpan) -> bool {
         let later = |known: &HashMap<_, Lsn>, start| {
@@ -61,7 +81,7 @@ impl Freshness {
         };
         !later(&self.windows, built.start_ms)
             && !later(&self.edges, built.span().end)
-            && !self.tombstones.iter().any(|tombstone| built.is_touched_by(tombstone))
+            && !self.is_hidden(built)
     }
 
     /// Whether the rows sum up what is in blocks and in memory.
@@ -73,6 +93,8 @@ impl Freshness {
 }
 
 fn raise(known: &mut HashMap<Timestamp, Lsn>, start: Timestamp, lsn: Lsn) {
-    let last = known.entry(start).or_default();
-    *last = (*last).max(lsn);
+    if lsn > 0 {
+        let last = known.entry(start).or_default();
+        *last = (*last).max(lsn);
+    }
 }

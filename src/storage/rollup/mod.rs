@@ -9,14 +9,28 @@
 //! Invariant: whether rows are still right is derived from the log sequence numbers of blocks,
 //! never stored.
 
+mod build;
 mod file;
 mod fresh;
+mod local;
+mod location;
+mod manifest;
+mod merge;
+mod plan;
 mod prune;
 mod read;
+mod service;
 mod set;
+mod status;
+mod upload;
 mod view;
+mod worker;
 
 pub use file::RollupFile;
+pub use status::{
+    DownsampleProgress, DownsampleReport, ResolutionStatus, RollupStatus, RunningStatus,
+};
 pub use view::{RollupBatch, RollupView};
 
+pub(crate) use service::Rollups;
 pub(crate) use set::RollupSet;
