@@ -59,6 +59,10 @@ pub fn router(service: Arc<Service>) -> Router {
             "/api/v1/admin/tsdb/delete_series",
             post(prometheus::delete_series).put(prometheus::delete_series),
         )
+        .route(
+            "/api/v1/admin/tsdb/clean_tombstones",
+            post(prometheus::clean_tombstones).put(prometheus::clean_tombstones),
+        )
         .route("/api/v1/admin/tsdb/snapshot", post(prometheus::snapshot).put(prometheus::snapshot));
     let operation = Router::new()
         .route("/", get(ui::page))

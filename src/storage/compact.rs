@@ -21,6 +21,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::columnar::block::{BlockHeader, BlockOptions};
 use crate::storage::block_part::BlockPart;
 use crate::storage::blocks::write_block;
+use crate::storage::delete::drop_tombstones;
 use crate::storage::engine::{Engine, run_blocking, sort_blocks};
 use crate::storage::error::StorageError;
 use crate::storage::manifest::{BlockMeta, Item};
@@ -80,7 +81,8 @@ impl Engine {
         match compactor.next(store, occasion) {
             // There may be more to do.
             Ok(Some(_)) => store.compaction_bell.ring(),
-            Ok(None) | Err(StorageError::ShuttingDown) => {}
+            Ok(None) => self.look_after_tombstones(),
+            Err(StorageError::ShuttingDown) => {}
             Err(error) => tracing::error!(%error, "a compaction failed and will be tried again"),
         }
     }
@@ -146,6 +148,40 @@ impl Compactor {
             .collect();
         let Some(plan) = next_compaction(&candidates, occasion) else { return Ok(None) };
         self.merge(store, &mut work, &state, &plan).map(Some)
+    }
+
+    /// Writes one block anew, without what tombstones up to `newest` hide of it; `None` if there is
+    /// no such block. Then tombstones that hide nothing any more are dropped.
+    pub(crate) fn clean_next(
+        &self,
+        store: &Store,
+        newest: u64,
+    ) -> Result<Option<MergeReport>, StorageError> {
+        let mut work = self.work.lock();
+        let state = store.state.load();
+        let is_touched = |block: &&Arc<BlockPart>| {
+            let old = state.tombstones.iter().take_while(|tombstone| tombstone.id <= newest);
+            block.damage().is_none() && old.into_iter().any(|old| block.is_touched_by(old))
+        };
+        let Some(block) = state.blocks.iter().find(is_touched) else {
+            drop_tombstones(store)?;
+            return Ok(None);
+        };
+        let meta = block.meta();
+        let plan = Compaction {
+            level: meta.level,
+            window: meta.window,
+            sources: vec![meta.id],
+            bytes: meta.bytes,
+            samples: meta.samples,
+        };
+        self.merge(store, &mut work, &state, &plan).map(Some)
+    }
+
+    /// Drops the tombstones that hide nothing any more.
+    pub(crate) fn drop_tombstones(&self, store: &Store) -> Result<(), StorageError> {
+        let _work = self.work.lock();
+        drop_tombstones(store)
     }
 
     /// Writes the samples of `plan`'s blocks to one, in their place.

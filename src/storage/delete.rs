@@ -8,13 +8,20 @@
 //! tombstone, for a deletion takes a log number of its own. What was made from an older state
 //! (rollups) can tell by the number that it is out of date.
 
+use std::sync::Arc;
+
 use futures::executor::block_on;
 
 use crate::model::{Matcher, Samples, TimeRange};
 use crate::storage::engine::{Engine, run_blocking};
 use crate::storage::error::StorageError;
+use crate::storage::manifest::Item;
 use crate::storage::snapshot::Snapshot;
-use crate::storage::tombstone::{MATCHER_BYTES_MAX, TOMBSTONES_MAX};
+use crate::storage::store::Store;
+use crate::storage::tombstone::{MATCHER_BYTES_MAX, TOMBSTONES_MAX, Tombstone};
+
+/// Tombstones from which on blocks are written anew without waiting for a compaction of them.
+const TOMBSTONES_KEPT_MAX: usize = TOMBSTONES_MAX / 4;
 
 /// What is to be deleted: samples in the range of the series that satisfy all matchers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +60,41 @@ impl Engine {
             .await?
     }
 
+    /// Writes anew all blocks that still hold samples deleted before, and forgets the deletions.
+    pub async fn clean_tombstones(&self) -> Result<(), StorageError> {
+        self.check_open()?;
+        let engine = self.handle()?;
+        run_blocking(move || {
+            let newest = engine.store.state.with(|state| state.tombstones.last().map(|t| t.id));
+            let Some(newest) = newest else { return Ok(()) };
+            while engine.compactor.clean_next(&engine.store, newest)?.is_some() {}
+            Ok(())
+        })
+        .await?
+    }
+
+    /// One look of the background thread when no merge is due: drops the tombstones that hide
+    /// nothing any more, as compactions go on, and makes them hide nothing if they are many.
+    pub(crate) fn look_after_tombstones(&self) {
+        let (store, compactor) = (&self.store, &self.compactor);
+        let tombstones = store.state.with(|state| state.tombstones.clone());
+        let done = match tombstones.last() {
+            None => return,
+            Some(newest) if tombstones.len() >= TOMBSTONES_KEPT_MAX => {
+                compactor.clean_next(store, newest.id).map(|rewritten| {
+                    if rewritten.is_some() {
+                        store.compaction_bell.ring();
+                    }
+                })
+            }
+            Some(_) => compactor.drop_tombstones(store),
+        };
+        match done {
+            Ok(()) | Err(StorageError::ShuttingDown) => {}
+            Err(error) => tracing::warn!(%error, "cleaning up deleted samples"),
+        }
+    }
+
     fn flush_and_delete(&self, deletions: Vec<Deletion>) -> Result<(), StorageError> {
         // Held from before the boundary is set, so that nobody else flushes what lies before it.
         let mut flusher = self.flusher.lock();
@@ -71,6 +113,28 @@ impl Engine {
         self.flush_frozen_with(&mut flusher, Some((boundary, deletions)))?;
         Ok(())
     }
+}
+
+/// Drops the tombstones that no block and no rollup needs. Nobody may take blocks out of the store
+/// meanwhile: a merge begun before must not give what was hidden from its sources.
+pub(crate) fn drop_tombstones(store: &Store) -> Result<(), StorageError> {
+    let state = store.state.load();
+    let unneeded: Vec<u64> = state
+        .tombstones
+        .iter()
+        .filter(|tombstone| !state.needs(tombstone))
+        .map(|tombstone| tombstone.id)
+        .collect();
+    if unneeded.is_empty() {
+        return Ok(());
+    }
+    let items: Vec<Item> = unneeded.iter().map(|id| Item::RemoveTombstone { id: *id }).collect();
+    store.manifest.lock().commit(&items)?;
+    store.state.change(|state| {
+        let keep = |tombstone: &Arc<Tombstone>| !unneeded.contains(&tombstone.id);
+        state.tombstones.retain(keep);
+    });
+    Ok(())
 }
 
 fn check_sizes(deletions: &[Deletion]) -> Result<(), StorageError> {

@@ -82,6 +82,14 @@ impl State {
         Snapshot::new(parts, self.tombstones.clone(), Vec::new()).with_rollups(rollups)
     }
 
+    /// Whether a block or a rollup may hold what the tombstone hides.
+    pub(crate) fn needs(&self, tombstone: &Tombstone) -> bool {
+        let mut rollups = self.rollups.iter().flat_map(|set| &set.files);
+        self.blocks.iter().any(|block| block.meta().is_touched_by(tombstone))
+            || rollups
+                .any(|file| file.facts().spans.iter().any(|built| built.is_touched_by(tombstone)))
+    }
+
     /// Memtables, oldest first.
     pub(crate) fn generations(&self) -> impl Iterator<Item = &Arc<Generation>> {
         self.frozen.iter().map(|frozen| &frozen.generation).chain([&self.active])

@@ -31,6 +31,9 @@ async fn a_deletion_is_shown_first_and_needs_a_yes() {
     count("2");
     let (out, err) = expect(url, &[&some[..], &["--yes"]].concat(), b"", DONE);
     assert!(out.contains(",0,0") && err.is_empty(), "nothing is left to delete: {out}{err}");
+    let (out, _) = expect(url, &["clean-tombstones"], b"", DONE);
+    assert_eq!(out, "");
+    count("2");
     expect(url, &["delete"], b"", USAGE);
     expect(url, &["delete", "m", "--start=yesterday", "--yes"], b"", USAGE);
 

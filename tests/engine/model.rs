@@ -1,5 +1,5 @@
-//! Writes in any order, duplicates, deletions, flushes and restarts, with nothing going wrong: the
-//! store and a map say the same after each step.
+//! Writes in any order, duplicates, deletions, flushes, compactions and restarts, with nothing
+//! going wrong: the store and a map say the same after each step.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ async fn a_store_equals_a_map() {
         let mut engine = open(options(), Arc::new(disk.clone())).unwrap();
         let mut model = Model::new();
         for step in 0..25 {
-            match random.below(16) {
+            match random.below(20) {
                 0..=2 => {
                     engine.flush().await.unwrap();
                 }
@@ -38,7 +38,14 @@ async fn a_store_equals_a_map() {
                     drop(engine);
                     engine = open(options(), Arc::new(disk.clone())).unwrap();
                 }
-                5..=7 => {
+                5 | 6 => {
+                    engine.compact().await.unwrap();
+                }
+                7 => {
+                    engine.clean_tombstones().await.unwrap();
+                    assert!(engine.snapshot().tombstones().is_empty());
+                }
+                8..=10 => {
                     let deletions: Vec<_> = (0..1 + random.below(3))
                         .map(|_| random_deletion(&mut random, SERIES))
                         .collect();

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::http::{Answer, Api, NOW_MS};
 
 const DELETE: &str = "/api/v1/admin/tsdb/delete_series";
+const CLEAN: &str = "/api/v1/admin/tsdb/clean_tombstones";
 const SNAPSHOT: &str = "/api/v1/admin/tsdb/snapshot";
 
 /// Three series: `m{a="1"}` and `m{a="2"}` with samples at 1699500000, …10, …20, `n` with one.
@@ -70,6 +71,12 @@ async fn deleted_samples_are_gone_from_every_answer_at_once() {
     api.write("n 6 1699500000000\nm,a=1 7 1699499990000").await;
     assert_eq!(values(&api, "sum(n[5m])").await, json!(["6"]));
     assert_eq!(values(&api, "sum(m{a=\"1\"}[5m])").await, json!(["7"]));
+
+    let answer = api.post_form(CLEAN, &[]).await;
+    assert_eq!((answer.status, answer.text()), (204, ""));
+    assert_eq!(values(&api, "sum(m{a=\"1\"}[5m])").await, json!(["7"]));
+    assert_eq!(values(&api, "count(m[5m])").await, json!(["4"]));
+    assert!(api.engine.snapshot().tombstones().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,6 +109,7 @@ async fn a_server_starts_on_a_snapshot() {
     // The copies need nothing of the first.
     let before = contents(&api, &all);
     assert_eq!(api.post_form(DELETE, &[("match[]", "m")]).await.status, 204);
+    assert_eq!(api.post_form(CLEAN, &[]).await.status, 204);
     for copy in [&all, &flushed] {
         assert_eq!(contents(&api, copy), before);
         let engine = open(&api, copy);

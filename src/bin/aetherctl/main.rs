@@ -173,6 +173,8 @@ enum Command {
     /// Sum up everything that was written to rollups now, and show how far it is.
     Downsample,
     Delete(Delete),
+    /// Free the space of deleted samples.
+    CleanTombstones,
     /// Copy everything to `snapshots/` in the server's data directory, at almost no cost: a server
     /// can be started on the copy.
     Snapshot {
@@ -293,6 +295,9 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Compact { no_wait } => compact::compact(&client, format, !no_wait).await?,
         Command::Downsample => downsample::downsample(&client, format).await?,
         Command::Delete(delete) => delete.run(&client, format).await?,
+        Command::CleanTombstones => {
+            client.post("/api/v1/admin/tsdb/clean_tombstones", &[]).await?;
+        }
         Command::Snapshot { skip_head } => {
             let form = [("skip_head", skip_head.to_string())];
             let answer = client.post("/api/v1/admin/tsdb/snapshot", &form).await?;

@@ -42,6 +42,12 @@ pub(crate) async fn delete_series(
     Ok(respond::success(&counts))
 }
 
+/// `POST|PUT /api/v1/admin/tsdb/clean_tombstones`: 204 once no file holds what was deleted before.
+pub(crate) async fn clean_tombstones(Ready(engine): Ready) -> Result<Response, ApiError> {
+    engine.clean_tombstones().await?;
+    Ok(respond::empty(StatusCode::NO_CONTENT))
+}
+
 /// `POST|PUT /api/v1/admin/tsdb/snapshot`: makes a copy below `snapshots/` in the data directory
 /// that a server can be started on, and answers its name. `skip_head` leaves out what is in
 /// memory only.

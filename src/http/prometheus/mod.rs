@@ -9,7 +9,7 @@ mod series;
 mod status;
 mod stubs;
 
-pub(crate) use admin_tsdb::{delete_series, snapshot};
+pub(crate) use admin_tsdb::{clean_tombstones, delete_series, snapshot};
 pub(crate) use expression::{format_query, parse_query};
 pub(crate) use metadata::metadata;
 pub(crate) use query::{query, query_range};
