@@ -2,6 +2,7 @@
 //! process, under a clock that stands still.
 
 mod admin_tsdb;
+mod exports;
 mod specification;
 mod sql;
 mod writes;
