@@ -15,6 +15,7 @@ mod http;
 mod kill;
 mod layering;
 mod promqltest;
+mod remote_write;
 mod rollups;
 mod sql;
 mod support;
