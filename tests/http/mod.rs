@@ -75,8 +75,7 @@ impl Api {
             wal_segment_bytes: 1 << 20,
             ..StorageOptions::new(dir)
         };
-        let api =
-            Self::start_over(HttpOptions::default(), QueryOptions::default(), storage).await;
+        let api = Self::start_over(HttpOptions::default(), QueryOptions::default(), storage).await;
         api.service.set_ready(Arc::clone(&api.engine));
         api
     }

@@ -64,12 +64,7 @@ impl Judge<'_> {
         }
     }
 
-    fn check_instant(
-        &self,
-        query: &str,
-        time: i64,
-        eval: &Eval,
-    ) -> Result<(), String> {
+    fn check_instant(&self, query: &str, time: i64, eval: &Eval) -> Result<(), String> {
         let expect = &eval.expect;
         let kind = QueryKind::Instant { time };
         let Some(answer) = self.check_one(query, kind, expect)? else { return Ok(()) };
@@ -84,8 +79,7 @@ impl Judge<'_> {
         let (start, end) = (time - MINUTE_MS, time + MINUTE_MS);
         let kind = QueryKind::Range { start, end, step_ms: MINUTE_MS };
         let in_range = |why: String| format!("as a range query: {why}");
-        let outcome =
-            self.target.ask(query, kind).map_err(in_range)?;
+        let outcome = self.target.ask(query, kind).map_err(in_range)?;
         let Value::Matrix(matrix) = outcome.value else {
             return Err(in_range(format!("answers a {}", outcome.value.type_name())));
         };
@@ -197,7 +191,7 @@ fn pin(expr: &mut Expr, to: At) -> bool {
         true
     };
     match &mut expr.kind {
-        ExprKind::Number(_) | ExprKind::String(_) => true,
+        ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Bytes(_) => true,
         ExprKind::VectorSelector(selector) => pin_to(&mut selector.shift.at),
         ExprKind::MatrixSelector(matrix) => pin_to(&mut matrix.selector.shift.at),
         // What is below a pinned subquery is evaluated at its times.

@@ -79,7 +79,11 @@ impl Target for OverHttp {
             let list = json.get(name).and_then(Json::as_array).into_iter().flatten();
             list.map(|text| text.as_str().unwrap().to_owned()).collect()
         };
-        Ok(Answer { value: value(&json["data"]), warnings: texts("warnings"), infos: texts("infos") })
+        Ok(Answer {
+            value: value(&json["data"]),
+            warnings: texts("warnings"),
+            infos: texts("infos"),
+        })
     }
 }
 
