@@ -144,7 +144,7 @@ impl Labels {
                 Ok(length @ ..=254) => bytes.push(length),
                 _ => {
                     bytes.push(255);
-                    bytes.extend_from_slice(&text.len().to_le_bytes()[..3]);
+                    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes()[..3]);
                 }
             }
             bytes.extend_from_slice(text.as_bytes());

@@ -2,11 +2,11 @@
 
 use crate::promql::functions::elementary as own;
 
-type Function = fn(f64) -> f64;
-
 /// Name, function, and pairs of argument and result.
+type Case = (&'static str, fn(f64) -> f64, &'static [(u64, u64)]);
+
 #[rustfmt::skip]
-pub(super) const CASES: &[(&str, Function, &[(u64, u64)])] = &[
+pub(super) const CASES: &[Case] = &[
     ("exp", own::exp, &[
         (0xbfd7_8ac1_2e10_c15c, 0x3fe6_26b5_82e4_fc1c),
         (0x3fea_6c6d_fccd_d1b7, 0x4002_44bb_98f6_1d0d),

@@ -193,7 +193,6 @@ fn is_odd(y: f64) -> bool {
 }
 
 /// `ln(1 + x)`, for small `x` too.
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "11 bits")]
 pub(super) fn ln_1p(x: f64) -> f64 {
     const SQRT2_LESS_1: f64 = SQRT_2 - 1.0;
     const HALF_SQRT2_LESS_1: f64 = -2.928_932_188_134_525e-1;

@@ -48,7 +48,6 @@ fn horner(x: f64, coefficients: &[f64]) -> f64 {
 
 /// `fraction` and `exponent` such that `x` is `fraction · 2^exponent` and the fraction's magnitude
 /// is in `[0.5, 1)`. `x` is finite and not zero.
-#[expect(clippy::cast_possible_truncation, reason = "11 bits")]
 fn split(x: f64) -> (f64, i32) {
     const EXPONENT: u64 = 0x7ff << 52;
     // Numbers below the normal ones have no exponent of their own.

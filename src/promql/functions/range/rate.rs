@@ -7,7 +7,7 @@ use crate::promql::functions::range::{Edges, Input, RangeFunction, float, second
 pub(crate) fn rate(function: RangeFunction, input: &Input<'_>, out: &mut [f64]) {
     let is_counter = function != RangeFunction::Delta;
     let per_second = match function {
-        RangeFunction::Rate => Some(range_seconds(input.window.range_ms)),
+        RangeFunction::Rate => Some(input.window.range_seconds()),
         _ => None,
     };
     if input.window.edges != Edges::Plain {
@@ -43,11 +43,6 @@ pub(crate) fn rate(function: RangeFunction, input: &Input<'_>, out: &mut [f64]) 
         }
         out[step] = increase * factor;
     });
-}
-
-/// A range in seconds, as Go adds up whole seconds and the rest of a duration.
-fn range_seconds(ms: i64) -> f64 {
-    (ms / 1_000) as f64 + (ms % 1_000 * 1_000_000) as f64 / 1e9
 }
 
 /// Rows at which a counter is lower than before.
