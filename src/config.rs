@@ -13,7 +13,7 @@ use clap::{CommandFactory, Parser};
 use crate::http::{HttpOptions, parse_duration_ms};
 use crate::ingest::Limits;
 use crate::query::{QueryLimits, QueryOptions, RollupCosts};
-use crate::storage::{StorageOptions, WalSync};
+use crate::storage::{Retention, StorageOptions, WalSync};
 
 /// AetherDB, a time-series database for metrics.
 ///
@@ -63,6 +63,16 @@ pub struct Config {
     /// Free disk space below which writes are refused until there is twice as much.
     #[arg(long, env = "AETHER_DISK_FREE_BYTES_MIN", default_value_t = Bytes(StorageOptions::default().disk_free_bytes_min), value_name = "BYTES", help_heading = "Storage")]
     pub disk_free_bytes_min: Bytes,
+
+    /// How long data is kept: a duration for samples and all rollups, or one each as in
+    /// `raw=15d,1m=90d,5m=1y,1h=forever`; what is not named stays for ever. Samples go by whole
+    /// blocks, of a day mostly, and never before rollups that are kept longer have them.
+    #[arg(long, env = "AETHER_RETENTION", default_value_t = Kept(Retention::default()), value_name = "DURATIONS", help_heading = "Storage")]
+    pub retention: Kept,
+
+    /// Size of all blocks beyond which the oldest go; 0 is no bound.
+    #[arg(long, env = "AETHER_RETENTION_BYTES", default_value_t = Bytes(StorageOptions::default().retention_bytes), value_name = "BYTES", help_heading = "Storage")]
+    pub retention_bytes: Bytes,
 
     /// Whether samples are summed up to 1 m, 5 m and 1 h rollups, by themselves.
     #[arg(long, env = "AETHER_ROLLUPS", default_value_t = Switch::On, value_name = "on|off", help_heading = "Rollups")]
@@ -204,6 +214,8 @@ impl Config {
             series_max: self.series_max,
             block_cache_bytes_max: self.block_cache_bytes_max.0,
             disk_free_bytes_min: self.disk_free_bytes_min.0,
+            retention: self.retention.0,
+            retention_bytes: self.retention_bytes.0,
             rollups: self.rollups == Switch::On,
             rollup_url: self.rollup_url.clone(),
             ..StorageOptions::default()
@@ -259,6 +271,8 @@ impl Config {
             ("series-max", self.series_max.to_string()),
             ("block-cache-bytes-max", self.block_cache_bytes_max.to_string()),
             ("disk-free-bytes-min", self.disk_free_bytes_min.to_string()),
+            ("retention", self.retention.to_string()),
+            ("retention-bytes", self.retention_bytes.to_string()),
             ("rollups", self.rollups.to_string()),
             ("rollup-url", self.rollup_url.clone().unwrap_or_default()),
             ("body-bytes-max", self.body_bytes_max.to_string()),
@@ -430,6 +444,67 @@ impl std::str::FromStr for Period {
     }
 }
 
+/// How long data is kept, written as `30d`, `forever` or `raw=15d,1m=90d,5m=1y,1h=forever`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kept(pub Retention);
+
+const FOREVER: &str = "forever";
+
+impl Kept {
+    fn parts(self) -> [(&'static str, Option<i64>); 4] {
+        let Retention { raw_ms, one_minute_ms, five_minutes_ms, one_hour_ms } = self.0;
+        [("raw", raw_ms), ("1m", one_minute_ms), ("5m", five_minutes_ms), ("1h", one_hour_ms)]
+    }
+}
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |ms: Option<i64>| {
+            ms.map_or_else(|| FOREVER.to_owned(), |ms| Period::from_ms(ms).to_string())
+        };
+        if self.0 == Retention::of_all(self.0.raw_ms) {
+            return f.write_str(&text(self.0.raw_ms));
+        }
+        let parts = self.parts().map(|(name, ms)| format!("{name}={}", text(ms)));
+        f.write_str(&parts.join(","))
+    }
+}
+
+impl std::str::FromStr for Kept {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let length = |text: &str| match text {
+            FOREVER => Ok(None),
+            _ => match parse_duration_ms(text) {
+                Ok(ms) if ms > 0 => Ok(Some(ms)),
+                _ => Err(format!("`{text}` is neither a duration such as 15d nor `{FOREVER}`")),
+            },
+        };
+        if !text.contains('=') {
+            return length(text).map(|ms| Self(Retention::of_all(ms)));
+        }
+        let mut retention = Retention::default();
+        let mut named = Vec::new();
+        for part in text.split(',') {
+            let (name, kept) = part.split_once('=').unwrap_or((part, ""));
+            let field = match name {
+                "raw" => &mut retention.raw_ms,
+                "1m" => &mut retention.one_minute_ms,
+                "5m" => &mut retention.five_minutes_ms,
+                "1h" => &mut retention.one_hour_ms,
+                _ => return Err(format!("`{name}` is not one of raw, 1m, 5m, 1h")),
+            };
+            *field = length(kept)?;
+            if named.contains(&name) {
+                return Err(format!("`{name}` is named twice"));
+            }
+            named.push(name);
+        }
+        Ok(Self(retention))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -495,6 +570,20 @@ mod tests {
         ] {
             let text = error(&[argument]);
             assert!(text.contains(flag) && text.contains(value), "{argument}: {text}");
+        }
+    }
+
+    #[test]
+    fn retentions_are_read_as_they_are_written() {
+        const DAY_MS: i64 = 86_400_000;
+        for text in ["forever", "30d", "raw=15d,1m=90d,5m=365d,1h=forever"] {
+            assert_eq!(text.parse::<Kept>().unwrap().to_string(), text);
+        }
+        let kept = "5m=1y,raw=15d".parse::<Kept>().unwrap().0;
+        assert_eq!((kept.raw_ms, kept.one_minute_ms), (Some(15 * DAY_MS), None));
+        assert_eq!((kept.five_minutes_ms, kept.one_hour_ms), (Some(365 * DAY_MS), None));
+        for bad in ["", "0", "-1d", "raw", "raw=", "raw=0d", "2m=1d", "raw=1d,raw=2d", "raw=1d,"] {
+            assert!(bad.parse::<Kept>().is_err(), "{bad}");
         }
     }
 

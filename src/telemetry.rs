@@ -138,12 +138,13 @@ metrics! {
     flushes: Counter = "aether_flushes_total", "Memtables flushed to blocks.";
     flush_failures: Counter = "aether_flush_failures_total", "Flushes that failed and will be tried again.";
     compactions: Counter = "aether_compactions_total", "Merges of blocks into one.";
-    compaction_failures: Counter = "aether_compaction_failures_total", "Merges of blocks that failed and will be tried again.";
+    compaction_failures: Counter = "aether_compaction_failures_total", "Merges and removals of blocks that failed and will be tried again.";
     compaction_samples: Counter = "aether_compaction_samples_total", "Samples of the blocks that were merged.";
     compaction_read_bytes: Counter = "aether_compaction_read_bytes_total", "Bytes of the blocks that were merged.";
     compaction_written_bytes: Counter = "aether_compaction_written_bytes_total", "Bytes of the blocks that came of merges.";
     blocks: Gauge = "aether_blocks", "Block files in the manifest.";
     block_bytes: Gauge = "aether_block_bytes", "Bytes of all block files.";
+    blocks_expired: Counter = "aether_blocks_expired_total", "Blocks dropped because they were past their retention.";
     blocks_quarantined: Counter = "aether_blocks_quarantined_total", "Blocks set aside because they were damaged.";
     rollup_spans: Counter = "aether_rollup_spans_total", "Two-hour spans summed up to rollups.";
     rollup_samples: Counter = "aether_rollup_samples_total", "Raw samples summed up to rollups.";

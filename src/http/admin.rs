@@ -67,6 +67,12 @@ pub(crate) async fn status(
             "last": status.compaction.last.as_ref().map(merge_report),
             "error": status.compaction.error,
         },
+        "retention": {
+            "blocksDropped": status.retention.blocks,
+            "samplesDropped": status.retention.samples,
+            "bytesDropped": status.retention.bytes,
+            "waiting": status.retention.waiting,
+        },
         "recovery": {
             "blocks": status.recovery.blocks,
             "orphansRemoved": status.recovery.orphans_removed,

@@ -37,7 +37,7 @@ use crate::storage::vfs::temporary_path;
 /// Merges blocks, one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct Compactor {
-    /// Held by whoever takes blocks out of the store: they are sources of one merge at a time.
+    /// Held by whoever takes blocks out of the store.
     work: Mutex<Work>,
     notes: Mutex<Notes>,
     stopping: AtomicBool,
@@ -65,10 +65,15 @@ impl Engine {
     pub async fn compact(&self) -> Result<CompactReport, StorageError> {
         self.flush().await?;
         let engine = self.handle()?;
-        run_blocking(move || engine.compactor.everything(&engine.store)).await?
+        run_blocking(move || {
+            engine.drop_expired()?;
+            engine.compactor.everything(&engine.store)
+        })
+        .await?
     }
 
-    /// One look of the background thread: the merge that is due, if one is.
+    /// One look of the background thread: what is past its time goes, and the merge that is due,
+    /// if one is, is done.
     pub(crate) fn look_after_blocks(&self) {
         let (store, compactor) = (&self.store, &self.compactor);
         if !compactor.notes.lock().failures.are_over(store.clock.monotonic()) {
@@ -78,12 +83,15 @@ impl Engine {
             now_ms: store.clock.now_ms(),
             flush_grace_ms: store.options.flush_grace_ms,
         };
-        match compactor.next(store, occasion) {
+        let dropped = self.drop_expired().inspect_err(|error| compactor.note_failure(store, error));
+        match dropped.and_then(|()| compactor.next(store, occasion)) {
             // There may be more to do.
             Ok(Some(_)) => store.compaction_bell.ring(),
             Ok(None) => self.look_after_tombstones(),
             Err(StorageError::ShuttingDown) => {}
-            Err(error) => tracing::error!(%error, "a compaction failed and will be tried again"),
+            Err(error) => {
+                tracing::error!(%error, "work on blocks failed and will be tried again");
+            }
         }
     }
 }
@@ -97,6 +105,11 @@ impl Compactor {
     /// Waits for whatever is running.
     pub(crate) fn wait(&self) {
         drop(self.work.lock());
+    }
+
+    /// Keeps merges away while blocks are taken out of the store.
+    pub(crate) fn alone(&self) -> impl Drop + '_ {
+        self.work.lock()
     }
 
     pub(crate) fn status(&self) -> CompactionStatus {
@@ -230,12 +243,18 @@ impl Compactor {
             }
             Err(StorageError::ShuttingDown) => Err(StorageError::ShuttingDown),
             Err(error) => {
-                notes.failures.add(store.clock.monotonic());
-                notes.error = Some(error.to_string());
-                store.telemetry.compaction_failures.inc();
+                drop(notes);
+                self.note_failure(store, &error);
                 Err(error)
             }
         }
+    }
+
+    fn note_failure(&self, store: &Store, error: &StorageError) {
+        let mut notes = self.notes.lock();
+        notes.failures.add(store.clock.monotonic());
+        notes.error = Some(error.to_string());
+        store.telemetry.compaction_failures.inc();
     }
 
     fn try_merge(

@@ -32,7 +32,7 @@ use crate::storage::snapshot::Snapshot;
 use crate::storage::state::State;
 use crate::storage::status::{
     EngineStatus, FlushReport, HeadStatus, LevelStatus, QuarantinedBlock, RecoveryReport,
-    ReplayProgress, WalStatus,
+    ReplayProgress, RetentionStatus, WalStatus,
 };
 use crate::storage::store::Store;
 use crate::storage::vfs::{Vfs, VfsLock};
@@ -68,6 +68,7 @@ pub struct Engine {
     pub(crate) flusher: Mutex<Flusher>,
     flushes: Mutex<Flushes>,
     pub(crate) compactor: Compactor,
+    pub(crate) retention: Mutex<RetentionStatus>,
     background: Mutex<Vec<Background>>,
     /// `None` if they are off.
     rollups: Option<Arc<Rollups>>,
@@ -107,6 +108,7 @@ impl Engine {
             flusher: Mutex::new(flusher),
             flushes: Mutex::default(),
             compactor: Compactor::default(),
+            retention: Mutex::default(),
             background: Mutex::default(),
             rollups,
             recovery: report,
@@ -235,6 +237,7 @@ impl Engine {
             block_samples: blocks.iter().map(|block| block.samples).sum(),
             levels: LevelStatus::of(&blocks),
             compaction: self.compactor.status(),
+            retention: self.retention.lock().clone(),
             blocks,
             quarantined,
             last_flush,

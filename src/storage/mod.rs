@@ -19,6 +19,7 @@ pub mod options;
 pub mod part;
 pub mod plan;
 mod recovery;
+mod retention;
 pub mod rollup;
 pub mod series;
 mod series_file;
@@ -38,6 +39,7 @@ pub use error::StorageError;
 pub use metadata::MetadataStore;
 pub use options::{GivenStore, StorageOptions, WalSync};
 pub use part::{Part, PartSeries, ReadStats, SeriesReader};
+pub use plan::Retention;
 pub use rollup::{
     DownsampleProgress, DownsampleReport, ResolutionStatus, RollupBatch, RollupFile, RollupStatus,
     RollupView, RunningStatus,
@@ -45,7 +47,7 @@ pub use rollup::{
 pub use snapshot::{SelectedSeries, Snapshot, SnapshotReader};
 pub use status::{
     BlockStatus, CompactReport, CompactionStatus, EngineStatus, FlushReport, HeadStatus,
-    LevelStatus, MergeReport, QuarantinedBlock, RecoveryReport, ReplayProgress, RunningMerge,
-    WalStatus,
+    LevelStatus, MergeReport, QuarantinedBlock, RecoveryReport, ReplayProgress, RetentionStatus,
+    RunningMerge, WalStatus,
 };
 pub use tombstone::Tombstone;

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use object_store::ObjectStore;
 
+use crate::storage::plan::Retention;
+
 /// How the store is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageOptions {
@@ -37,6 +39,10 @@ pub struct StorageOptions {
     /// Free bytes on the data directory's disk below which the store turns read-only. Default
     /// 256 MiB, room for a flush to finish. It turns back at twice that.
     pub disk_free_bytes_min: u64,
+    /// How long samples and rollups are kept. Default for ever.
+    pub retention: Retention,
+    /// Bytes that all blocks may have before the oldest go. Default 0, which is no bound.
+    pub retention_bytes: u64,
     /// Whether samples are summed up to rollups, by themselves. Default yes: queries over long
     /// times live from them.
     pub rollups: bool,
@@ -78,6 +84,8 @@ impl Default for StorageOptions {
             series_max: 10_000_000,
             block_cache_bytes_max: 64 << 20,
             disk_free_bytes_min: 256 << 20,
+            retention: Retention::default(),
+            retention_bytes: 0,
             rollups: true,
             rollup_url: None,
             rollup_store: None,

@@ -27,6 +27,7 @@ pub struct EngineStatus {
     /// Ascending; levels without blocks are left out.
     pub levels: Vec<LevelStatus>,
     pub compaction: CompactionStatus,
+    pub retention: RetentionStatus,
     /// Blocks that were set aside because they are damaged or missing.
     pub quarantined: Vec<QuarantinedBlock>,
     /// The latest flush that succeeded since the start.
@@ -136,6 +137,16 @@ pub struct MergeReport {
     pub took: Duration,
     /// When it ended, in milliseconds since the Unix epoch.
     pub finished_ms: i64,
+}
+
+/// What retention has dropped since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RetentionStatus {
+    pub blocks: u64,
+    pub samples: u64,
+    pub bytes: u64,
+    /// Why a block that is past its time is still there.
+    pub waiting: Option<String>,
 }
 
 /// What [`crate::storage::Engine::compact`] did.

@@ -3,6 +3,7 @@
 mod compaction;
 mod damage;
 mod model;
+mod retention;
 mod simulation;
 
 use std::collections::BTreeMap;

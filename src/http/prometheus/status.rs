@@ -58,8 +58,18 @@ pub(crate) async fn runtime_info(
         "GOMEMLIMIT": 0,
         "GOGC": "",
         "GODEBUG": "",
-        "storageRetention": "forever",
+        "storageRetention": retention(&service.options.flags),
     }))
+}
+
+/// How long and how much is kept, as Prometheus words it.
+fn retention(flags: &BTreeMap<String, String>) -> String {
+    let flag = |name: &str| flags.get(name).map_or("", String::as_str);
+    match (flag("retention"), flag("retention-bytes")) {
+        ("", _) => "forever".to_owned(),
+        (time, "" | "0") => time.to_owned(),
+        (time, bytes) => format!("{time} or {bytes}"),
+    }
 }
 
 /// `GET /api/v1/status/flags`.

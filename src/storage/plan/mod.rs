@@ -3,10 +3,12 @@
 //! locks.
 
 mod compaction;
+mod retention;
 
 use std::time::Duration;
 
 pub use compaction::{Candidate, Compaction, LEVEL_MAX, Occasion, next_compaction};
+pub use retention::{Group, Retention, groups, is_covered, surplus};
 
 /// Length of the window that a freshly flushed block covers, and the alignment of all windows.
 pub const WINDOW_MS: i64 = 2 * 60 * 60 * 1000;
