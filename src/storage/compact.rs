@@ -66,7 +66,7 @@ impl Engine {
         self.flush().await?;
         let engine = self.handle()?;
         run_blocking(move || {
-            engine.drop_expired()?;
+            engine.drop_expired_soon()?;
             engine.compactor.everything(&engine.store)
         })
         .await?
@@ -84,7 +84,7 @@ impl Engine {
             flush_grace_ms: store.options.flush_grace_ms,
         };
         let dropped = self.drop_expired().inspect_err(|error| compactor.note_failure(store, error));
-        match dropped.and_then(|()| compactor.next(store, occasion)) {
+        match dropped.and_then(|_| compactor.next(store, occasion)) {
             // There may be more to do.
             Ok(Some(_)) => store.compaction_bell.ring(),
             Ok(None) => self.look_after_tombstones(),

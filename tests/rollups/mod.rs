@@ -1,5 +1,7 @@
 //! Rollups of a whole store against a plain map, summed up the naive way.
 
+mod retention;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

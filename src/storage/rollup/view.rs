@@ -9,7 +9,7 @@ use object_store::path::Path;
 
 use crate::columnar::aggregate::RollupColumns;
 use crate::columnar::parquet::{LabelColumns, RollupColumnSet};
-use crate::model::{Labels, Matcher, Resolution, Span};
+use crate::model::{Labels, Matcher, Resolution, Span, Timestamp};
 use crate::storage::error::StorageError;
 use crate::storage::rollup::file::{BuiltSpan, RollupFile};
 use crate::storage::rollup::fresh::Freshness;
@@ -52,8 +52,30 @@ impl RollupView {
     /// Stretches of whole buckets in which rows equal what the snapshot's raw samples give (or
     /// gave, where those have expired): ascending, disjoint, joined where they touch.
     pub fn clean(&self, resolution: Resolution) -> Vec<Span> {
+        joined(self.built(resolution).filter(|built| self.is_clean(built)).map(BuiltSpan::span))
+    }
+
+    /// Where raw samples have gone, what comes late is not in the rows, but without them nothing
+    /// of what came in time would be left.
+    fn is_clean(&self, built: &BuiltSpan) -> bool {
         let fresh = self.inner.fresh.get_or_init(|| Freshness::of(&self.inner.state));
-        joined(self.built(resolution).filter(|built| fresh.is_clean(built)).map(BuiltSpan::span))
+        let has_raw = !self.inner.set.floors.raw_expired(built.start_ms);
+        if has_raw { fresh.is_clean(built) } else { !fresh.is_hidden(built) }
+    }
+
+    /// Stretches in which nothing is left to be summed up: those that are clean, those that were
+    /// looked at and had no samples, and all before the floor below which raw samples have gone
+    /// and no row is built any more.
+    pub(crate) fn settled(&self, resolution: Resolution) -> Vec<Span> {
+        let built = self.built(resolution).chain(self.inner.set.empty.iter().copied());
+        let built = built.filter(|built| self.is_clean(built)).map(BuiltSpan::span);
+        let floor = self.raw_floor().map(|end| Span { start: i64::MIN, end });
+        joined(built.chain(floor))
+    }
+
+    /// Below it raw samples may have gone, and rows stay as they are.
+    pub(crate) fn raw_floor(&self) -> Option<Timestamp> {
+        self.inner.set.floors.raw
     }
 
     /// Stretches that have rows at all, clean or not: raw samples may have expired.

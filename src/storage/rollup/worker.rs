@@ -157,7 +157,7 @@ impl Worker {
         };
         let opened = self.opened.insert(opened);
         opened.files.sort_by_key(|file| (file.resolution(), file.span()));
-        publish(&self.store, &self.target, opened);
+        self.publish();
         self.remove_leftovers()
     }
 
@@ -294,6 +294,8 @@ impl Worker {
             root: self.target.root.clone(),
             labels: labels.clone(),
             files: Vec::new(),
+            empty: Vec::new(),
+            floors: Floors::default(),
         });
         let mut next = Next { labels, floors, kept: other_days, added: Vec::new() };
         for resolution in Resolution::ALL {
@@ -310,6 +312,7 @@ impl Worker {
         let empty = built_spans.into_values().filter(|span| span.samples == 0);
         self.empty.extend(empty.map(|span| (span.start_ms, span)));
         if next.added.is_empty() && next.kept.len() == self.file_count() {
+            self.publish();
             return Ok(done);
         }
         self.commit(next)?;
@@ -365,9 +368,23 @@ impl Worker {
         }
         drop(named);
         let (labels, floors) = (next.labels, next.floors);
-        let opened = self.opened.insert(Opened { labels, floors, files, version: Some(version) });
-        publish(&self.store, &self.target, opened);
+        self.opened = Some(Opened { labels, floors, files, version: Some(version) });
+        self.publish();
         Ok(())
+    }
+
+    /// Shows what is there to the next snapshot.
+    fn publish(&self) {
+        let Some(opened) = &self.opened else { return };
+        let set = Arc::new(RollupSet {
+            store: Arc::clone(&self.target.io),
+            root: self.target.root.clone(),
+            labels: opened.labels.clone(),
+            files: opened.files.clone(),
+            empty: self.empty.values().copied().collect(),
+            floors: opened.floors.clone(),
+        });
+        self.store.state.change(|state| state.rollups = Some(set));
     }
 
     fn put_manifest(
@@ -558,16 +575,6 @@ fn source_of(state: &Arc<State>) -> Source {
 }
 
 /// Shows the files to the next reader.
-fn publish(store: &Store, target: &Target, opened: &Opened) {
-    let set = Arc::new(RollupSet {
-        store: Arc::clone(&target.io),
-        root: target.root.clone(),
-        labels: opened.labels.clone(),
-        files: opened.files.clone(),
-    });
-    store.state.change(|state| state.rollups = Some(set));
-}
-
 fn built(files: &[Arc<RollupFile>]) -> BTreeMap<Resolution, BTreeMap<Timestamp, BuiltSpan>> {
     let mut built: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
     for file in files {

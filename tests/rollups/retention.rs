@@ -1,0 +1,102 @@
+//! Samples go when rollups that are kept longer have them, and rows stay what they were.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aetherdb::clock::ManualClock;
+use aetherdb::model::{Labels, Resolution, SampleBatch};
+use aetherdb::storage::vfs::{SimVfs, Vfs};
+use aetherdb::storage::{Engine, GivenStore, ReplayProgress, Retention, StorageOptions};
+use aetherdb::telemetry::Telemetry;
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+use object_store::throttle::{ThrottleConfig, ThrottledStore};
+
+use super::{EVERYTHING, HOUR, Model, T0, labels, naive, rows, same, series_ref};
+
+const DAY: i64 = 24 * HOUR;
+/// How long an upload takes: long enough that samples would go before it, if they did not wait.
+const UPLOAD: Duration = Duration::from_millis(150);
+
+fn open(disk: &SimVfs, io: &Arc<dyn ObjectStore>, retention: Retention, now: i64) -> Arc<Engine> {
+    let options = StorageOptions {
+        wal_segment_bytes: 64 << 10,
+        disk_free_bytes_min: 0,
+        rollup_store: Some(GivenStore(Arc::clone(io))),
+        retention,
+        ..StorageOptions::new("/data")
+    };
+    let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+    let (clock, telemetry) = (Arc::new(ManualClock::at(now)), Arc::new(Telemetry::default()));
+    Engine::open(options, vfs, clock as _, telemetry, &ReplayProgress::default()).unwrap()
+}
+
+async fn write(engine: &Engine, model: &mut Model, rows: &[(Labels, i64, f64)]) {
+    let mut batch = SampleBatch::default();
+    for (labels, at, value) in rows {
+        batch.push(series_ref(engine, labels), *at, *value);
+        model.insert((labels.clone(), *at), *value);
+    }
+    engine.append(batch).await.unwrap();
+}
+
+/// Every ten minutes of a day's first hours, its very end included.
+fn day(start: i64) -> Vec<(Labels, i64, f64)> {
+    let at = |row: i64| if row == 20 { start + DAY } else { start + row * 600_000 };
+    let row = |row: i64| {
+        let series = if row % 2 == 0 { "even" } else { "odd" };
+        (labels("m", &[("s", series)]), at(row), (row * row % 7) as f64)
+    };
+    (0..=20).map(row).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn samples_wait_for_the_rollups_that_outlive_them() {
+    let disk = SimVfs::new(1);
+    let config = ThrottleConfig { wait_put_per_call: UPLOAD, ..ThrottleConfig::default() };
+    let io: Arc<dyn ObjectStore> = Arc::new(ThrottledStore::new(InMemory::new(), config));
+    let retention =
+        Retention { raw_ms: Some(2 * DAY), one_minute_ms: Some(3 * DAY), ..Retention::default() };
+    let first = T0.div_euclid(DAY) * DAY;
+    let engine = open(&disk, &io, retention, first + 4 * DAY + HOUR);
+    let mut model = Model::new();
+    for number in 0..4 {
+        write(&engine, &mut model, &day(first + number * DAY)).await;
+    }
+    let before = model.clone();
+    engine.compact().await.unwrap();
+    let status = engine.status();
+    assert_eq!(status.retention.samples, 0, "{:?}", status.retention);
+    let waiting = status.retention.waiting.unwrap();
+    assert!(waiting.contains("rollups"), "{waiting}");
+
+    engine.downsample(Arc::default()).await.unwrap();
+    engine.compact().await.unwrap();
+    let status = engine.status();
+    assert_eq!(status.retention.waiting, None);
+    assert_eq!(status.time_range.unwrap().start(), first + 2 * DAY, "two days are gone");
+    let check = async |engine: &Engine| {
+        let snapshot = engine.snapshot();
+        for resolution in [Resolution::FiveMinutes, Resolution::OneHour] {
+            let found = rows(&snapshot, resolution, &[], EVERYTHING).await;
+            same(&naive(&before, resolution), &found, resolution);
+            let clean = snapshot.rollups().unwrap().clean(resolution);
+            assert!(clean.iter().any(|span| span.contains(first + 600_000)), "{clean:?}");
+        }
+        let minutes = rows(&snapshot, Resolution::OneMinute, &[], EVERYTHING).await;
+        assert!(!minutes.is_empty() && minutes.len() < naive(&before, Resolution::OneMinute).len());
+    };
+    check(&engine).await;
+
+    // Late for a day whose samples are gone: rows must not be made of what is left of it.
+    write(&engine, &mut model, &[(labels("m", &[("s", "even")]), first + HOUR, 99.0)]).await;
+    engine.downsample(Arc::default()).await.unwrap();
+    check(&engine).await;
+    engine.compact().await.unwrap();
+    assert_eq!(engine.status().time_range.unwrap().start(), first + 2 * DAY);
+    engine.close().await.unwrap();
+    let engine = open(&disk, &io, retention, first + 4 * DAY + HOUR);
+    engine.downsample(Arc::default()).await.unwrap();
+    check(&engine).await;
+    engine.close().await.unwrap();
+}
