@@ -41,6 +41,8 @@ pub(crate) enum ErrorType {
     UnsupportedMediaType,
     NotFound,
     MethodNotAllowed,
+    /// The server cannot do this at all.
+    NotImplemented,
     Internal,
 }
 
@@ -56,6 +58,7 @@ impl ErrorType {
             ErrorType::Unavailable => "unavailable",
             ErrorType::NotFound => "not_found",
             ErrorType::MethodNotAllowed => "method_not_allowed",
+            ErrorType::NotImplemented => "not_implemented",
             ErrorType::Internal => "internal",
         }
     }
@@ -73,6 +76,7 @@ impl ErrorType {
             ErrorType::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ErrorType::NotFound => StatusCode::NOT_FOUND,
             ErrorType::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            ErrorType::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             ErrorType::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

@@ -24,6 +24,8 @@ use crate::promql::types::ValueType;
 use crate::promql::value::{QueryOutcome, QueryStats, RangeSeries, Value, VectorSample};
 use crate::query::batch::for_each_sample_row;
 use crate::query::node::gather;
+use crate::query::resolution::Rounding;
+use crate::query::rollup_scan::expired;
 use crate::query::{Grid, QueryError, QueryLimits, QuerySession, SourceResolution};
 use crate::storage::Snapshot;
 
@@ -100,6 +102,7 @@ pub async fn evaluate(
         lookback_ms: query.lookback_ms,
         max_source_resolution: query.max_source_resolution,
         rollup_costs: session.options().rollup_costs,
+        rounding: Rounding::new(&expired(snapshot), query.max_source_resolution),
         times,
     };
     let clock = Arc::clone(session.clock());
@@ -239,7 +242,7 @@ async fn raw_samples(
             })?;
         }
     }
-    series.sort_by_cached_key(|series| series.labels.prometheus_key());
+    series.sort_by(|one, two| one.labels.prometheus_cmp(&two.labels));
     Ok(series)
 }
 
@@ -279,7 +282,7 @@ fn instant(
         samples.push(VectorSample { labels, timestamp: grid.start(), value: cells[0] });
     }
     if !sorted {
-        samples.sort_by_cached_key(|sample| sample.labels.prometheus_key());
+        samples.sort_by(|one, two| one.labels.prometheus_cmp(&two.labels));
     }
     Ok(samples)
 }
@@ -318,6 +321,6 @@ fn matrix(
             (!timestamps.is_empty()).then_some(RangeSeries { labels, timestamps, values })
         })
         .collect();
-    series.sort_by_cached_key(|series| series.labels.prometheus_key());
+    series.sort_by(|one, two| one.labels.prometheus_cmp(&two.labels));
     Ok(series)
 }

@@ -21,7 +21,7 @@ const FILE_MS: i64 = 86_400_000;
 /// Raw chunks are decoded whole; this is how much time one of them holds at least.
 const CHUNK_MS: i64 = 7_200_000;
 /// Stretches of one selector: each is a read of its own.
-const STRETCHES_MAX: usize = 10_000;
+const STRETCHES_MAX: usize = 65_536;
 
 /// The coarsest resolution that may answer: `max_source_resolution`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,6 +88,92 @@ impl Default for RollupCosts {
     }
 }
 
+/// Where raw samples have expired, and to what windows' edges are rounded down there: the finest
+/// resolution that is left. An answer is then exact for the rounded windows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rounding {
+    /// Stretches without raw samples and the length of their buckets: ascending, disjoint.
+    stretches: Vec<(Span, i64)>,
+}
+
+impl Rounding {
+    /// `expired`: stretches of whole buckets that have rows of a resolution and no raw samples.
+    pub fn new(expired: &[(Resolution, Vec<Span>)], cap: SourceResolution) -> Self {
+        let mut levels: Vec<_> =
+            expired.iter().filter(|(resolution, _)| cap.allows(*resolution)).collect();
+        levels.sort_by_key(|(resolution, _)| *resolution);
+        let stretches = first_of_each(&levels);
+        let length = |(span, resolution): (Span, Resolution)| (span, resolution.ms());
+        Self { stretches: stretches.into_iter().map(length).collect() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.stretches.is_empty()
+    }
+
+    /// Where an edge at `at` is moved to.
+    pub fn down(&self, at: Timestamp) -> Timestamp {
+        let place = self.stretches.partition_point(|(span, _)| span.end < at);
+        match self.stretches.get(place) {
+            Some((span, length)) if span.contains(at) => at - at.rem_euclid(*length),
+            _ => at,
+        }
+    }
+
+    /// Whether there are no raw samples somewhere in `span`.
+    fn overlaps(&self, span: Span) -> bool {
+        let place = self.stretches.partition_point(|(expired, _)| expired.end <= span.start);
+        self.stretches[place..]
+            .first()
+            .is_some_and(|(expired, _)| expired.intersect(span).is_some())
+    }
+
+    /// The stretches without raw samples in `span`.
+    pub fn within(&self, span: Span) -> impl Iterator<Item = Span> {
+        self.stretches.iter().filter_map(move |(expired, _)| expired.intersect(span))
+    }
+}
+
+/// Which resolution is the first of the levels to have each stretch; ascending.
+fn first_of_each(levels: &[&(Resolution, Vec<Span>)]) -> Vec<(Span, Resolution)> {
+    let mut taken: Vec<(Span, Resolution)> = Vec::new();
+    for (resolution, spans) in levels {
+        let mut left = Vec::new();
+        for span in spans {
+            let mut start = span.start;
+            for other in taken.iter().filter_map(|(other, _)| other.intersect(*span)) {
+                left.push(Span { start, end: other.start });
+                start = other.end;
+            }
+            left.push(Span { start, end: span.end });
+        }
+        taken.extend(left.into_iter().filter(|s| !s.is_empty()).map(|span| (span, *resolution)));
+        taken.sort_unstable();
+    }
+    taken
+}
+
+/// Which rows to look at, the fewest, to see all series that have rows in `needed` but no samples.
+pub(crate) fn fewest_rows(
+    expired: &[(Resolution, Vec<Span>)],
+    cap: SourceResolution,
+    needed: Span,
+) -> Vec<(Span, Resolution)> {
+    let mut levels: Vec<_> =
+        expired.iter().filter(|(resolution, _)| cap.allows(*resolution)).collect();
+    levels.sort_by_key(|(resolution, _)| std::cmp::Reverse(*resolution));
+    let whole = |(span, resolution): (Span, Resolution)| {
+        let Span { start, end } = span.intersect(needed)?;
+        let length = resolution.ms();
+        let span = Span {
+            start: start - start.rem_euclid(length),
+            end: end.saturating_add((-end).rem_euclid(length)),
+        };
+        Some((span, resolution))
+    };
+    first_of_each(&levels).into_iter().filter_map(whole).collect()
+}
+
 /// How a kernel's windows lie: `(end - range_ms, end]` for every step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowShape {
@@ -103,27 +189,34 @@ pub struct WindowShape {
 
 impl WindowShape {
     /// The window of a step.
-    pub fn window(&self, step_at: Timestamp) -> Span {
+    fn window(&self, step_at: Timestamp) -> Span {
         let end = self.at.unwrap_or(step_at).saturating_sub(self.offset_ms);
         Span { start: end.saturating_sub(self.range_ms), end }
     }
 
-    /// The window and what is looked at before it.
-    fn reach(&self, step_at: Timestamp) -> Span {
-        let window = self.window(step_at);
-        Span { start: window.start.saturating_sub(self.before_ms), end: window.end }
+    /// Whether rounding moves the edge of any window.
+    pub(crate) fn is_moved(&self, grid: Grid, rounding: &Rounding) -> bool {
+        !rounding.is_empty()
+            && grid.timestamps().any(|at| {
+                let Span { start, end } = self.window(at);
+                rounding.down(start) != start || rounding.down(end) != end
+            })
     }
 
     /// What all steps of a grid look at.
-    pub fn demand(&self, grid: Grid) -> Demand {
+    pub fn demand(&self, grid: Grid, rounding: &Rounding) -> Demand {
         let mut cuts = Vec::with_capacity(grid.steps() * 2);
         let mut needed: Vec<Span> = Vec::new();
         // Pinned windows are all the same.
         let steps = if self.at.is_some() { 1 } else { grid.steps() };
         for at in grid.timestamps().take(steps) {
-            let window = self.window(at);
-            cuts.extend([window.start, window.end]);
-            let reach = self.reach(at);
+            let Span { start, end } = self.window(at);
+            let (start, end) = (rounding.down(start), rounding.down(end));
+            cuts.extend([start, end]);
+            let reach = Span { start: start.saturating_sub(self.before_ms), end };
+            if reach.is_empty() {
+                continue;
+            }
             match needed.last_mut() {
                 Some(last) if reach.start <= last.end => last.end = reach.end,
                 _ => needed.push(reach),
@@ -141,7 +234,7 @@ pub struct Demand {
     /// Where windows start and end: ascending, each once.
     pub cuts: Vec<Timestamp>,
     /// Ascending, disjoint, not touching. Each ends with a cut.
-    needed: Vec<Span>,
+    pub needed: Vec<Span>,
 }
 
 /// Who answers a stretch.
@@ -172,11 +265,20 @@ pub struct Stretch {
 pub struct Stored<'a> {
     /// Where rows of each resolution equal the samples.
     pub clean: &'a [(Resolution, Vec<Span>)],
-    /// Where there are samples at all.
-    pub raw: Span,
+    /// Where there are samples at all; `None` if there are none.
+    pub raw: Option<Span>,
+    pub rounding: &'a Rounding,
     pub series: u64,
     /// From one sample of a series to the next.
     pub interval_ms: i64,
+}
+
+/// How a selector is answered with the help of rollups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    pub stretches: Vec<Stretch>,
+    /// Raw samples alone cannot answer: some have expired.
+    pub is_needed: bool,
 }
 
 /// The cheapest way to answer, if it involves rollups.
@@ -185,19 +287,22 @@ pub fn choose(
     stored: &Stored<'_>,
     cap: SourceResolution,
     costs: &RollupCosts,
-) -> Option<Vec<Stretch>> {
+) -> Option<Choice> {
     // Coarsest first.
     let mut usable: Vec<_> =
         stored.clean.iter().filter(|(resolution, _)| cap.allows(*resolution)).collect();
     usable.sort_by_key(|(resolution, _)| std::cmp::Reverse(*resolution));
     let hull = Span { start: demand.needed.first()?.start, end: demand.needed.last()?.end };
-    let raw_only = raw_cost(stored, hull.intersect(stored.raw).into_iter());
+    let raw_only = raw_cost(stored, std::iter::once(hull));
+    let is_needed = stored.rounding.overlaps(hull);
     let mut best: Option<(u64, Vec<Stretch>)> = None;
     for chosen in 1..1usize << usable.len() {
         let levels = usable.iter().enumerate().filter(|(level, _)| chosen >> level & 1 == 1);
         let levels: Vec<_> = levels.map(|(_, (resolution, clean))| (*resolution, clean)).collect();
         let Some(stretches) = cover(demand, &levels) else { continue };
-        if !stretches.iter().any(|stretch| stretch.source != Source::Raw) {
+        let mut raw = stretches.iter().filter(|stretch| stretch.source == Source::Raw);
+        let misses = is_needed && raw.clone().any(|stretch| stored.rounding.overlaps(stretch.span));
+        if misses || raw.by_ref().count() == stretches.len() {
             continue;
         }
         let cost = cost(stored, &stretches, costs);
@@ -206,7 +311,8 @@ pub fn choose(
         }
     }
     let (cost, stretches) = best?;
-    (cost.saturating_mul(costs.gain_min) <= raw_only).then_some(stretches)
+    let pays = cost.saturating_mul(costs.gain_min) <= raw_only;
+    (is_needed || pays).then_some(Choice { stretches, is_needed })
 }
 
 /// Covers what is needed: each place by the first level that can, or raw. `None` if that takes too
@@ -295,7 +401,9 @@ fn cost(stored: &Stored<'_>, stretches: &[Stretch], costs: &RollupCosts) -> u64 
 
 /// Samples that are decoded for these spans, which ascend.
 fn raw_cost(stored: &Stored<'_>, spans: impl Iterator<Item = Span>) -> u64 {
-    let chunks = blocks(spans.filter_map(|span| span.intersect(stored.raw)), CHUNK_MS);
+    let raw = stored.raw;
+    let spans = spans.filter_map(|span| raw.and_then(|raw| span.intersect(raw)));
+    let chunks = blocks(spans, CHUNK_MS);
     let samples = unsigned(CHUNK_MS / stored.interval_ms.max(1)).max(1);
     chunks.saturating_mul(samples).saturating_mul(stored.series)
 }
@@ -331,6 +439,7 @@ pub struct Slice {
 pub fn slices(
     shape: &WindowShape,
     grid: Grid,
+    rounding: &Rounding,
     stretches: &[Stretch],
     length_ms: i64,
 ) -> Vec<Slice> {
@@ -342,7 +451,7 @@ pub fn slices(
         while end < grid.steps() && place(end) == place(start) {
             end += 1;
         }
-        let needed = shape.demand(grid.part(start..end)).needed;
+        let needed = shape.demand(grid.part(start..end), rounding).needed;
         slices.push(Slice { steps: start..end, stretches: within(stretches, &needed) });
         start = end;
     }
@@ -408,17 +517,19 @@ mod tests {
     /// What answers, as text; times in minutes.
     fn chosen(shape: WindowShape, grid: Grid, cap: &str, costs: &RollupCosts) -> String {
         let clean = all_clean(100 * DAY);
-        let raw = Span { start: 0, end: 100 * DAY };
-        let stored = Stored { clean: &clean, raw, series: 100, interval_ms: 15_000 };
-        let stretches = choose(&shape.demand(grid), &stored, cap.parse().unwrap(), costs);
-        shown(stretches.unwrap_or_default())
+        let raw = Some(Span { start: 0, end: 100 * DAY });
+        let rounding = &Rounding::default();
+        let stored = Stored { clean: &clean, raw, rounding, series: 100, interval_ms: 15_000 };
+        let demand = shape.demand(grid, rounding);
+        let stretches = choose(&demand, &stored, cap.parse().unwrap(), costs);
+        shown(stretches.map_or_else(Vec::new, |choice| choice.stretches))
     }
 
     /// What answers if every resolution is taken where it can.
     fn covered(shape: WindowShape, grid: Grid) -> String {
         let clean = all_clean(100 * DAY);
         let levels: Vec<_> = clean.iter().rev().map(|(level, clean)| (*level, clean)).collect();
-        shown(cover(&shape.demand(grid), &levels).unwrap())
+        shown(cover(&shape.demand(grid, &Rounding::default()), &levels).unwrap())
     }
 
     fn shown(stretches: Vec<Stretch>) -> String {
@@ -483,13 +594,36 @@ mod tests {
         let shape = shape(HOUR, 0);
         let whole = Span { start: 0, end: 3 * DAY };
         let stretches = [Stretch { span: whole, source: Source::Rollup(Resolution::OneHour) }];
-        let slices = slices(&shape, grid, &stretches, DAY);
+        let slices = slices(&shape, grid, &Rounding::default(), &stretches, DAY);
         let steps: Vec<_> = slices.iter().map(|slice| slice.steps.clone()).collect();
         assert_eq!(steps, [0..1, 1..3, 3..5]);
         let spans =
             |slice: &Slice| slice.stretches.iter().map(|stretch| stretch.span).collect::<Vec<_>>();
         // Two windows of one file are read at one go.
         assert_eq!(spans(&slices[1]), [Span { start: 35 * HOUR, end: 48 * HOUR }]);
+    }
+
+    #[test]
+    fn edges_are_rounded_to_the_finest_resolution_that_is_left() {
+        let span = |start, end| vec![Span { start: start * HOUR, end: end * HOUR }];
+        let expired = [
+            (Resolution::OneMinute, span(8, 10)),
+            (Resolution::FiveMinutes, span(4, 10)),
+            (Resolution::OneHour, span(0, 10)),
+        ];
+        let auto = Rounding::new(&expired, SourceResolution::Auto);
+        let odd = 17 * MINUTE + 1;
+        assert_eq!(auto.down(9 * HOUR + odd), 9 * HOUR + 17 * MINUTE);
+        assert_eq!(auto.down(5 * HOUR + odd), 5 * HOUR + 15 * MINUTE);
+        assert_eq!(auto.down(odd), 0);
+        assert_eq!(auto.down(10 * HOUR + odd), 10 * HOUR + odd);
+        assert_eq!(auto.down(10 * HOUR), 10 * HOUR);
+        let capped = Rounding::new(&expired, "5m".parse().unwrap());
+        assert_eq!(capped.down(9 * HOUR + odd), 9 * HOUR + 15 * MINUTE);
+        assert_eq!(capped.down(odd), odd);
+        let all: Vec<_> = auto.within(Span { start: 3 * HOUR, end: 11 * HOUR }).collect();
+        let expected = [span(3, 4), span(4, 8), span(8, 10)].concat();
+        assert_eq!(all, expected);
     }
 
     fn spans(bounds: &[i64], length: i64) -> Vec<Span> {
@@ -517,18 +651,30 @@ mod tests {
             before in prop::sample::select(vec![0, 5 * MINUTE, 2 * HOUR]),
             holes in prop::collection::vec(1..4i64, 0..8),
             cap in prop::sample::select(vec!["1m", "5m", "auto"]),
+            is_expired in any::<bool>(),
         ) {
             let start = 6 * HOUR + if whole { start / HOUR * HOUR } else { start };
             let grid = Grid::range(start, start + step * (steps as i64 - 1), step).unwrap();
             let shape = shape(range, if range == 0 { before.max(1) } else { before });
-            let demand = shape.demand(grid);
+            // Coarser rows reach further back.
+            let expired_from = [4 * HOUR, 2 * HOUR, 0].map(|start| Span { start, end: 10 * HOUR });
+            let expired: Vec<_> = Resolution::ALL
+                .into_iter()
+                .zip(expired_from)
+                .map(|(resolution, span)| (resolution, Vec::from_iter(is_expired.then_some(span))))
+                .collect();
+            let cap = cap.parse().unwrap();
+            let rounding = Rounding::new(&expired, cap);
+            let demand = shape.demand(grid, &rounding);
+            let holes = if is_expired { vec![0, 50] } else { holes };
             let clean = Resolution::ALL.map(|resolution| (resolution, spans(&holes, 2 * HOUR)));
-            let raw = Span { start: 0, end: 100 * DAY };
-            let stored = Stored { clean: &clean, raw, series: 3, interval_ms: 15_000 };
-            let Some(stretches) =
-                choose(&demand, &stored, cap.parse().unwrap(), &RollupCosts::FREE) else {
-                return Ok(());
-            };
+            let raw = Some(Span { start: 0, end: 100 * DAY });
+            let stored =
+                Stored { clean: &clean, raw, rounding: &rounding, series: 3, interval_ms: 15_000 };
+            let Some(Choice { stretches, .. }) =
+                choose(&demand, &stored, cap, &RollupCosts::FREE) else { return Ok(()) };
+            let raw = stretches.iter().filter(|stretch| stretch.source == Source::Raw);
+            prop_assert_eq!(raw.filter(|stretch| rounding.overlaps(stretch.span)).count(), 0);
             prop_assert!(stretches.windows(2).all(|pair| pair[0].span.end <= pair[1].span.start));
             for stretch in &stretches {
                 let Source::Rollup(resolution) = stretch.source else { continue };
@@ -548,8 +694,8 @@ mod tests {
                 prop_assert_eq!(inside(&stretches, *needed), needed.end - needed.start);
             }
             // And so do slices, each for its own steps.
-            for slice in slices(&shape, grid, &stretches, DAY) {
-                for needed in shape.demand(grid.part(slice.steps.clone())).needed {
+            for slice in slices(&shape, grid, &rounding, &stretches, DAY) {
+                for needed in shape.demand(grid.part(slice.steps.clone()), &rounding).needed {
                     prop_assert_eq!(inside(&slice.stretches, needed), needed.end - needed.start);
                 }
             }

@@ -8,6 +8,7 @@
 //! Invariant: rows and batches are those of a [`SeriesScan`](crate::query::scan::SeriesScan) of the
 //! same selector, in the same order.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,7 +29,8 @@ use crate::query::grid::Grid;
 use crate::query::limits::QueryUsage;
 use crate::query::node::{BatchStream, Node, NodeExec, Run};
 use crate::query::resolution::{
-    RollupCosts, Slice, Source, SourceResolution, Stored, Stretch, WindowShape, choose, slices,
+    Choice, RollupCosts, Rounding, Slice, Source, SourceResolution, Stored, Stretch, WindowShape,
+    choose, fewest_rows, slices,
 };
 use crate::query::scan::{ASSUMED_INTERVAL_MS, WindowKernel};
 use crate::storage::{ReadStats, RollupView, SelectedSeries, Snapshot, SnapshotReader};
@@ -59,7 +61,15 @@ pub trait RollupKernel: fmt::Debug + Send + Sync {
 
     /// Writes the cells of one series as [`WindowKernel::evaluate`] does. No window begins or ends
     /// inside a row, and rows may reach beyond the windows.
-    fn evaluate_rows(&self, labels: &Labels, rows: &RollupColumns, grid: Grid, out: &mut [f64]);
+    fn evaluate_rows(&self, labels: &Labels, input: &RollupInput<'_>, out: &mut [f64]);
+}
+
+/// The rows of one series, and the steps to evaluate.
+pub struct RollupInput<'a> {
+    pub rows: &'a RollupColumns,
+    pub grid: Grid,
+    /// Windows' edges are rounded down where raw samples have expired.
+    pub rounding: &'a Rounding,
 }
 
 /// A selector that may be answered from rollups.
@@ -70,6 +80,7 @@ pub(crate) struct RollupRequest<'a> {
     pub(crate) kernel: &'a Arc<dyn WindowKernel>,
     pub(crate) grid: Grid,
     pub(crate) cap: SourceResolution,
+    pub(crate) rounding: &'a Rounding,
     pub(crate) costs: RollupCosts,
     pub(crate) usage: &'a Arc<QueryUsage>,
     /// Bytes that the query may hold.
@@ -77,6 +88,41 @@ pub(crate) struct RollupRequest<'a> {
     /// Slices that run side by side.
     pub(crate) slices_at_once: usize,
     pub(crate) selector: &'a str,
+}
+
+/// Where raw samples have expired and rows are left, by resolution.
+pub(crate) fn expired(snapshot: &Snapshot) -> Vec<(Resolution, Vec<Span>)> {
+    let Some(view) = snapshot.rollups() else { return Vec::new() };
+    Resolution::ALL.map(|resolution| (resolution, view.expired(resolution))).to_vec()
+}
+
+/// Adds to `series` those that have rows in `needed` and no samples any more.
+pub(crate) async fn add_expired_series(
+    snapshot: &Snapshot,
+    matchers: &[Matcher],
+    cap: SourceResolution,
+    needed: Span,
+    series: &mut Vec<SelectedSeries>,
+) -> Result<(), QueryError> {
+    let Some(view) = snapshot.rollups() else { return Ok(()) };
+    let mut found = BTreeSet::new();
+    for (span, resolution) in fewest_rows(&expired(snapshot), cap, needed) {
+        let mut batches = view.read(resolution, matchers, span, RollupColumnSet::NONE);
+        while let Some(batch) = batches.try_next().await? {
+            for (labels, _) in batch.series {
+                if !found.contains(&labels) {
+                    found.insert(labels);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    found.retain(|labels| series.binary_search_by(|known| known.labels.cmp(labels)).is_err());
+    if !found.is_empty() {
+        series.extend(found.into_iter().map(SelectedSeries::without_samples));
+        series.sort_unstable_by(|one, two| one.labels.cmp(&two.labels));
+    }
+    Ok(())
 }
 
 /// A selector's windows over rollups.
@@ -89,6 +135,8 @@ pub struct RollupScan {
     columns: RollupColumnSet,
     /// Where windows start and end, ascending.
     cuts: Vec<Timestamp>,
+    rounding: Rounding,
+    rounded: bool,
     stretches: Vec<Stretch>,
     slices: Vec<Slice>,
     slices_at_once: usize,
@@ -106,7 +154,7 @@ impl fmt::Debug for RollupScan {
 }
 
 impl RollupScan {
-    /// A scan of rollups, if they give the same answer for less.
+    /// A scan of rollups: if they give the same answer for less, or if nothing else is left.
     pub(crate) fn choose(request: &RollupRequest<'_>) -> Option<Self> {
         let kernel = request.kernel.rollup()?;
         let view = request.snapshot.rollups()?;
@@ -114,21 +162,27 @@ impl RollupScan {
             return None;
         }
         let shape = kernel.shape();
-        let demand = shape.demand(request.grid);
+        let demand = shape.demand(request.grid, request.rounding);
         let clean = Resolution::ALL.map(|resolution| (resolution, view.clean(resolution)));
-        let raw = request.snapshot.time_range()?;
+        let raw = request.snapshot.time_range();
         let stored = Stored {
             clean: &clean,
-            raw: Span { start: raw.start().saturating_sub(1), end: raw.end() },
+            raw: raw.map(|raw| Span { start: raw.start().saturating_sub(1), end: raw.end() }),
+            rounding: request.rounding,
             series: request.series.len() as u64,
             interval_ms: interval_ms(view),
         };
-        let stretches = choose(&demand, &stored, request.cap, &request.costs)?;
+        let Choice { stretches, is_needed } =
+            choose(&demand, &stored, request.cap, &request.costs)?;
         let evaluated = match shape.at {
             Some(_) => Grid::instant(request.grid.start()),
             None => request.grid,
         };
-        let slice_ms = slice_ms(&shape, &stretches, request)?;
+        let slice_ms = match slice_ms(&shape, &stretches, request) {
+            // Nothing else can answer: the query's memory decides.
+            None if is_needed => DAY_MS,
+            fits => fits?,
+        };
         Some(Self {
             snapshot: request.snapshot.clone(),
             view: view.clone(),
@@ -137,7 +191,9 @@ impl RollupScan {
             kernel: Arc::clone(request.kernel),
             columns: kernel.columns(),
             cuts: demand.cuts,
-            slices: slices(&shape, evaluated, &stretches, slice_ms),
+            slices: slices(&shape, evaluated, request.rounding, &stretches, slice_ms),
+            rounded: shape.is_moved(request.grid, request.rounding),
+            rounding: request.rounding.clone(),
             stretches,
             slices_at_once: request.slices_at_once.max(1),
             grid: request.grid,
@@ -155,6 +211,11 @@ impl RollupScan {
     /// Who answers which stretch, in order of time.
     pub(crate) fn stretches(&self) -> &[Stretch] {
         &self.stretches
+    }
+
+    /// Whether an edge of a window was moved, as raw samples have expired.
+    pub(crate) fn is_rounded(&self) -> bool {
+        self.rounded
     }
 
     /// Cells of one series.
@@ -241,7 +302,8 @@ impl RollupScan {
                     .kernel
                     .rollup()
                     .ok_or_else(|| QueryError::Internal("a kernel lost its rollup".to_owned()))?;
-                kernel.evaluate_rows(&series.labels, &gathering.rows, grid, out);
+                let input = RollupInput { rows: &gathering.rows, grid, rounding: &self.rounding };
+                kernel.evaluate_rows(&series.labels, &input, out);
                 timer.done();
             }
             if since_yield >= YIELD_ROWS {

@@ -72,6 +72,13 @@ pub struct SelectedSeries {
     sources: SmallVec<[(u32, u32); 2]>,
 }
 
+impl SelectedSeries {
+    /// A series that only rollups still know.
+    pub fn without_samples(labels: Labels) -> Self {
+        Self { labels, sources: SmallVec::new() }
+    }
+}
+
 impl Snapshot {
     /// `parts` in order of their writes, without what `tombstones` hide.
     pub fn new(

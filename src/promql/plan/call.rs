@@ -12,7 +12,7 @@ use crate::promql::functions::label::{LabelJoin, LabelReplace};
 use crate::promql::functions::range::{
     Edges, InstantValue, RangeFunction, RangeKernel, Window, seconds,
 };
-use crate::promql::functions::{elementary, instant, time};
+use crate::promql::functions::{instant, time};
 use crate::promql::plan::selector::{Wanted, edges};
 use crate::promql::plan::{Planned, Planner, Vector, mistyped};
 use crate::promql::scalar::Scalar;
@@ -47,7 +47,6 @@ impl Planner {
             FunctionId::Pi => return Ok(constant(std::f64::consts::PI)),
             FunctionId::Start => return Ok(constant(seconds(self.times.start))),
             FunctionId::End => return Ok(constant(seconds(self.times.end))),
-            FunctionId::Step if self.times.start == self.times.end => return Ok(constant(0.0)),
             FunctionId::Step => return Ok(constant(seconds(self.times.step_ms))),
             FunctionId::Range => {
                 return Ok(constant(seconds(self.times.end.saturating_sub(self.times.start))));
@@ -56,9 +55,9 @@ impl Planner {
                 let (one, two) =
                     (self.scalar(&args[0], grid).await?, self.scalar(&args[1], grid).await?);
                 let choose = if function.id == FunctionId::MinOf {
-                    elementary::min
+                    instant::clamp_max
                 } else {
-                    elementary::max
+                    instant::clamp_min
                 };
                 return Ok(Planned::Scalar(one.zip(two, choose)));
             }
@@ -102,8 +101,7 @@ impl Planner {
                 absent(vector, &args[0], grid)
             }
             FunctionId::AbsentOverTime => {
-                let no_params = (Vec::new(), args[0].span.start);
-                let present = self.plan_windows(RangeFunction::Present, &args[0], no_params, grid);
+                let present = self.plan_windows(RangeFunction::Present, &args[0], Vec::new(), grid);
                 absent(present.await?, &args[0], grid)
             }
             FunctionId::Sort | FunctionId::SortDesc => {
@@ -113,8 +111,7 @@ impl Planner {
                     FunctionId::Sort => SortBy::Ascending,
                     _ => SortBy::Descending,
                 };
-                let ranks = vector.table.ranks();
-                sorted(vector, by, ranks, call, grid)
+                sorted(vector, by, call, grid)
             }
             FunctionId::SortByLabel | FunctionId::SortByLabelDesc => {
                 let vector = self.vector(&args[0], grid).await?;
@@ -122,7 +119,7 @@ impl Planner {
                 let names = texts(&args[1..])?;
                 let descending = function.id == FunctionId::SortByLabelDesc;
                 let ranks = label_ranks(&vector.table, &names, descending);
-                sorted(vector, SortBy::Rank, ranks, call, grid)
+                sorted(vector, SortBy::Rank(ranks), call, grid)
             }
             FunctionId::LabelReplace => {
                 let vector = self.vector(&args[0], grid).await?;
@@ -176,9 +173,7 @@ impl Planner {
             }
         }
         let range = range.ok_or_else(|| mistyped(&call.args[0]))?;
-        // Remarks point at the first argument, whichever that is.
-        let position = call.args[0].without_parens().span.start;
-        self.plan_windows(function, range, (params, position), grid).await
+        self.plan_windows(function, range, params, grid).await
     }
 
     /// A function of each window of a range vector.
@@ -186,7 +181,7 @@ impl Planner {
         &self,
         function: RangeFunction,
         range: &Expr,
-        (params, position): (Vec<Scalar>, usize),
+        params: Vec<Scalar>,
         grid: Grid,
     ) -> Result<Vector, PromqlError> {
         if let ExprKind::MatrixSelector(matrix) = &range.without_parens().kind {
@@ -199,7 +194,7 @@ impl Planner {
                 window,
                 params: params.clone(),
                 annotations: Arc::clone(annotations),
-                position,
+                position: range.span.start,
             })
         };
         let planned = self.plan_range(range, grid, Wanted::Kernel(&make)).await?;
@@ -213,7 +208,7 @@ impl Planner {
 
     async fn plan_timestamp(&self, arg: &Expr, grid: Grid) -> Result<Vector, PromqlError> {
         if let ExprKind::VectorSelector(selector) = &arg.without_parens().kind {
-            let times = self.plan_latest(selector, grid, InstantValue::Timestamp)?;
+            let times = self.plan_latest(selector, grid, InstantValue::Timestamp).await?;
             let table = times.table.dropping_name();
             return Ok(Vector { table, ..times });
         }
@@ -258,12 +253,11 @@ fn title(call: &Call) -> String {
     call.function.name.to_owned()
 }
 
-/// Arguments that are strings, which are for labels and so must be text.
+/// Arguments that are strings.
 pub(super) fn texts(args: &[Expr]) -> Result<Vec<&str>, PromqlError> {
     args.iter()
         .map(|arg| match &arg.without_parens().kind {
             ExprKind::String(text) => Ok(text.as_str()),
-            ExprKind::Bytes(_) => Err(PromqlError::execution(format!("{arg} is not valid UTF-8"))),
             _ => Err(mistyped(arg)),
         })
         .collect()
@@ -311,11 +305,11 @@ fn labels_of_absent(arg: &Expr) -> Labels {
 }
 
 /// Order matters only to an instant query; a range query is ordered by labels.
-fn sorted(vector: Vector, by: SortBy, ranks: Arc<[u32]>, call: &Call, grid: Grid) -> Vector {
+fn sorted(vector: Vector, by: SortBy, call: &Call, grid: Grid) -> Vector {
     if grid.steps() > 1 {
         return vector;
     }
-    let plan = Sort::plan(vector.plan, by, ranks, title(call));
+    let plan = Sort::plan(vector.plan, by, vector.table.len(), title(call));
     Vector { plan, table: vector.table, sorted: true }
 }
 
@@ -339,7 +333,7 @@ fn label_ranks(table: &SeriesTable, names: &[&str], descending: bool) -> Arc<[u3
     ranks.into()
 }
 
-/// Compares runs of digits as numbers, unless one has too many, and all else as text.
+/// Compares runs of digits as numbers and all else as text.
 fn natural_cmp(one: &str, two: &str) -> std::cmp::Ordering {
     let mut pieces = (pieces(one), pieces(two));
     loop {
@@ -349,8 +343,9 @@ fn natural_cmp(one: &str, two: &str) -> std::cmp::Ordering {
             (Some(_), None) => return std::cmp::Ordering::Greater,
             (Some(left), Some(right)) => match (is_digits(left), is_digits(right)) {
                 (true, true) => {
-                    let numbers = (left.parse::<i64>().ok()).zip(right.parse::<i64>().ok());
-                    numbers.map_or_else(|| left.cmp(right), |(left, right)| left.cmp(&right))
+                    let number = |text: &str| text.trim_start_matches('0').to_owned();
+                    let (left, right) = (number(left), number(right));
+                    left.len().cmp(&right.len()).then_with(|| left.cmp(&right))
                 }
                 _ => left.cmp(right),
             },

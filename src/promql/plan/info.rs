@@ -81,7 +81,7 @@ impl Planner {
     ) -> Result<Vec<(Labels, Vec<f64>)>, PromqlError> {
         let wanted = InstantValue::Timestamp;
         let kernel = InstantKernel { offset_ms, at, lookback_ms: self.lookback_ms, wanted };
-        let infos = self.plan_matching(matchers, "info".to_owned(), kernel, grid)?;
+        let infos = self.plan_matching(matchers, "info".to_owned(), kernel, grid).await?;
         let rows = self.run(&infos.plan).await?;
         Ok(rows.into_iter().map(|(row, at)| (infos.table.labels(row).clone(), at)).collect())
     }

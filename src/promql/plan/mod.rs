@@ -30,6 +30,7 @@ use crate::promql::exec::table::SeriesTable;
 use crate::promql::scalar::Scalar;
 use crate::query::batch::VectorRows;
 use crate::query::node::gather;
+use crate::query::resolution::Rounding;
 use crate::query::session::QueryTask;
 use crate::query::{Grid, QueryError, RollupCosts, SourceResolution};
 use crate::storage::Snapshot;
@@ -85,6 +86,8 @@ pub(crate) struct Planner {
     pub(crate) lookback_ms: i64,
     pub(crate) max_source_resolution: SourceResolution,
     pub(crate) rollup_costs: RollupCosts,
+    /// Where raw samples have expired.
+    pub(crate) rounding: Rounding,
     pub(crate) times: Times,
 }
 
@@ -95,12 +98,9 @@ impl Planner {
             Ok(match &expr.kind {
                 ExprKind::Number(literal) => Planned::Scalar(Scalar::Const(literal.value)),
                 ExprKind::String(text) => Planned::Text(text.clone()),
-                ExprKind::Bytes(bytes) => {
-                    Planned::Text(String::from_utf8_lossy(bytes).into_owned())
-                }
                 ExprKind::Paren(inner) => return self.plan(inner, grid).await,
                 ExprKind::VectorSelector(selector) => {
-                    Planned::Vector(self.plan_instant(selector, grid)?)
+                    Planned::Vector(self.plan_instant(selector, grid).await?)
                 }
                 ExprKind::Unary(unary) => {
                     let operand = self.plan(&unary.operand, grid).await?;

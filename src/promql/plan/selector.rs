@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::model::{Matcher, TimeRange, Timestamp};
+use crate::model::{Matcher, Span as Stretch, TimeRange, Timestamp};
 use crate::promql::ast::{
     At, DurationSign, Expr, ExprKind, Extension, MatrixSelector, Shift, Span, Subquery,
     VectorSelector,
@@ -14,7 +14,7 @@ use crate::promql::exec::table::{SeriesRow, SeriesTable};
 use crate::promql::exec::window::Windows;
 use crate::promql::functions::range::{Edges, InstantKernel, InstantValue, Window};
 use crate::promql::plan::{Planner, Vector, mistyped};
-use crate::query::rollup_scan::{RollupRequest, RollupScan};
+use crate::query::rollup_scan::{RollupRequest, RollupScan, add_expired_series};
 use crate::query::scan::{ScanOutput, SeriesScan};
 use crate::query::{Grid, QueryError, WindowKernel};
 use crate::storage::SelectedSeries;
@@ -40,7 +40,7 @@ pub(crate) struct RangePlan {
 
 impl Planner {
     /// The newest sample of each series at each step.
-    pub(super) fn plan_instant(
+    pub(super) async fn plan_instant(
         &self,
         selector: &VectorSelector,
         grid: Grid,
@@ -49,11 +49,11 @@ impl Planner {
             Extension::Smoothed => InstantValue::Smoothed,
             Extension::None | Extension::Anchored => InstantValue::Value,
         };
-        self.plan_latest(selector, grid, wanted)
+        self.plan_latest(selector, grid, wanted).await
     }
 
     /// The newest sample's value or time.
-    pub(super) fn plan_latest(
+    pub(super) async fn plan_latest(
         &self,
         selector: &VectorSelector,
         grid: Grid,
@@ -61,11 +61,11 @@ impl Planner {
     ) -> Result<Vector, PromqlError> {
         let (offset_ms, at) = self.shift(&selector.shift)?;
         let kernel = InstantKernel { offset_ms, at, lookback_ms: self.lookback_ms, wanted };
-        self.plan_matching(&selector.matchers, shown(selector), kernel, grid)
+        self.plan_matching(&selector.matchers, shown(selector), kernel, grid).await
     }
 
     /// What a kernel makes of the newest samples of all series that match.
-    pub(super) fn plan_matching(
+    pub(super) async fn plan_matching(
         &self,
         matchers: &[Matcher],
         title: String,
@@ -74,7 +74,7 @@ impl Planner {
     ) -> Result<Vector, PromqlError> {
         let Some(range) = kernel.read_range(grid) else { return Ok(Vector::empty(grid.steps())) };
         let output = ScanOutput::Window { kernel: Arc::new(kernel), grid };
-        let (plan, table) = self.scan(matchers, title, range, output)?;
+        let (plan, table) = self.scan(matchers, title, range, output).await?;
         Ok(Vector::new(plan, table))
     }
 
@@ -90,8 +90,8 @@ impl Planner {
                 let window = self.window(matrix)?;
                 let output = wanted.output(window, grid);
                 let range = window.read_range(grid).ok_or_else(|| mistyped(expr))?;
-                let (plan, table) =
-                    self.scan(&matrix.selector.matchers, shown(&matrix.selector), range, output)?;
+                let (matchers, title) = (&matrix.selector.matchers, shown(&matrix.selector));
+                let (plan, table) = self.scan(matchers, title, range, output).await?;
                 Ok(RangePlan { plan, table, window })
             }
             ExprKind::Subquery(subquery) => self.plan_subquery(subquery, grid, wanted).await,
@@ -165,14 +165,15 @@ impl Planner {
         Ok((offset_ms, at))
     }
 
-    fn scan(
+    async fn scan(
         &self,
         matchers: &[Matcher],
         title: String,
         range: TimeRange,
         output: ScanOutput,
     ) -> Result<(Arc<dyn ExecutionPlan>, Arc<SeriesTable>), PromqlError> {
-        let selected = self.snapshot.select(matchers, range).map_err(QueryError::from)?;
+        let mut selected = self.snapshot.select(matchers, range).map_err(QueryError::from)?;
+        self.add_expired(matchers, &title, range, &output, &mut selected).await?;
         self.task.usage.add_series(selected.len())?;
         let rows = selected
             .iter()
@@ -182,6 +183,9 @@ impl Planner {
         let table = Arc::new(SeriesTable { rows });
         if let Some(scan) = self.rollup_scan(matchers, &title, &selected, &output) {
             self.annotations.answered(&title, scan.stretches());
+            if scan.is_rounded() {
+                self.annotations.rounded(&title);
+            }
             return Ok((scan.plan(), table));
         }
         let plan = SeriesScan::plan(
@@ -194,6 +198,32 @@ impl Planner {
             self.task.partitions_max,
         );
         Ok((plan, table))
+    }
+
+    /// Adds series whose samples have expired, if rollups can answer for them; else says so.
+    async fn add_expired(
+        &self,
+        matchers: &[Matcher],
+        title: &str,
+        range: TimeRange,
+        output: &ScanOutput,
+        selected: &mut Vec<SelectedSeries>,
+    ) -> Result<(), PromqlError> {
+        let needed = Stretch { start: range.start().saturating_sub(1), end: range.end() };
+        let mut expired = self.rounding.within(needed);
+        let Some(first) = expired.next() else { return Ok(()) };
+        let kernel = match output {
+            ScanOutput::Window { kernel, .. } => kernel.rollup(),
+            ScanOutput::Samples => None,
+        };
+        if kernel.is_none() {
+            let end = expired.last().unwrap_or(first).end;
+            self.annotations.expired(title, Stretch { start: first.start, end });
+            return Ok(());
+        }
+        let cap = self.max_source_resolution;
+        add_expired_series(&self.snapshot, matchers, cap, needed, selected).await?;
+        Ok(())
     }
 
     /// The scan of rollups, if they give the same for less.
@@ -212,6 +242,7 @@ impl Planner {
             kernel,
             grid: *grid,
             cap: self.max_source_resolution,
+            rounding: &self.rounding,
             costs: self.rollup_costs,
             usage: &self.task.usage,
             bytes_max: self.task.bytes_max(),

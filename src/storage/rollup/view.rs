@@ -83,6 +83,16 @@ impl RollupView {
         joined(self.built(resolution).map(BuiltSpan::span))
     }
 
+    /// Stretches that have rows, and whose raw samples have expired.
+    pub fn expired(&self, resolution: Resolution) -> Vec<Span> {
+        let fresh = self.inner.fresh.get_or_init(|| Freshness::of(&self.inner.state));
+        let expired = |built: &BuiltSpan| {
+            let start = built.span().start;
+            fresh.is_clean(built) && !fresh.has_blocks_at(start) && !fresh.is_in_memory(start)
+        };
+        joined(self.built(resolution).filter(expired).map(BuiltSpan::span))
+    }
+
     /// Live files, ascending by time.
     pub fn files(&self, resolution: Resolution) -> Vec<Arc<RollupFile>> {
         self.of(resolution).cloned().collect()

@@ -268,7 +268,7 @@ fn sliding<F: Fold>(input: &Input<'_>, put: impl FnMut(usize, F)) {
     let (timestamps, values) = (input.timestamps, input.values);
     let of = |row: usize| F::of(values[row], timestamps[row]);
     let add = |state: &mut F, row: usize| state.add(values[row], timestamps[row]);
-    fold_sliding(input.window, input.grid, timestamps, of, add, put);
+    fold_sliding(|visit| input.slide(visit), of, add, put);
 }
 
 /// Whether no sum of these values, nor of their squares, can overflow: then it does not matter

@@ -18,7 +18,8 @@ use crate::promql::functions::range::window::{Merge, fold_sliding};
 use crate::promql::functions::range::{
     Edges, RangeFunction, RangeKernel, SampleMean, Window, float, seconds,
 };
-use crate::query::rollup_scan::RollupKernel;
+use crate::query::resolution::Rounding;
+use crate::query::rollup_scan::{RollupInput, RollupKernel};
 use crate::query::{Grid, WindowShape};
 
 impl RangeFunction {
@@ -85,8 +86,9 @@ impl RollupKernel for RangeKernel {
         self.function.rollup_columns(self.window.edges).unwrap_or(RollupColumnSet::ALL)
     }
 
-    fn evaluate_rows(&self, labels: &Labels, rows: &RollupColumns, grid: Grid, out: &mut [f64]) {
-        let input = Rows { rows, window: &self.window, grid };
+    fn evaluate_rows(&self, labels: &Labels, input: &RollupInput<'_>, out: &mut [f64]) {
+        let rows = input.rows;
+        let input = Rows::of(input, &self.window);
         match self.function {
             RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Delta => {
                 input.rate(self.function, out);
@@ -137,9 +139,9 @@ impl RollupKernel for SampleMean {
         RollupColumnSet::COUNT.and(RollupColumnSet::SUM)
     }
 
-    fn evaluate_rows(&self, _: &Labels, rows: &RollupColumns, grid: Grid, out: &mut [f64]) {
-        let input = Rows { rows, window: &self.0, grid };
-        input.sums(|step, sum, count| {
+    fn evaluate_rows(&self, _: &Labels, input: &RollupInput<'_>, out: &mut [f64]) {
+        let grid = input.grid;
+        Rows::of(input, &self.0).sums(|step, sum, count| {
             put_parts(Mean::of_sum(sum, float(count)).parts(), step, grid, out);
         });
     }
@@ -163,11 +165,12 @@ impl RollupKernel for InstantKernel {
         }
     }
 
-    fn evaluate_rows(&self, _: &Labels, rows: &RollupColumns, grid: Grid, out: &mut [f64]) {
+    fn evaluate_rows(&self, _: &Labels, input: &RollupInput<'_>, out: &mut [f64]) {
+        let rows = input.rows;
         // Rows before `next` are not after the step.
         let mut next = 0;
         for (step, cell) in out.iter_mut().enumerate() {
-            let at = self.looked_up(grid.at(step));
+            let at = input.rounding.down(self.looked_up(input.grid.at(step)));
             while next < rows.len() && rows.bucket_end[next] <= at {
                 next += 1;
             }
@@ -189,12 +192,27 @@ struct Rows<'a> {
     rows: &'a RollupColumns,
     window: &'a Window,
     grid: Grid,
+    rounding: &'a Rounding,
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    fn of(input: &RollupInput<'a>, window: &'a Window) -> Self {
+        Self { rows: input.rows, window, grid: input.grid, rounding: input.rounding }
+    }
+
+    /// Where the window of a step starts and ends.
+    fn edges(&self, step: usize) -> (i64, i64) {
+        let at = self.grid.at(step);
+        (self.rounding.down(self.window.start(at)), self.rounding.down(self.window.end(at)))
+    }
+
     /// Calls `visit(step, low, high)` for every step whose reach holds rows: `low..high`.
     fn slide(&self, visit: impl FnMut(usize, usize, usize)) {
-        self.window.slide(&self.rows.bucket_end, self.grid, visit);
+        let ends = &self.rows.bucket_end;
+        if self.rounding.is_empty() {
+            return self.window.slide(ends, self.grid, visit);
+        }
+        self.window.slide_rounded(ends, self.grid, |edge| self.rounding.down(edge), visit);
     }
 
     /// How many samples there are before each row, and in all.
@@ -209,7 +227,7 @@ impl Rows<'_> {
 
     fn fold<S: Merge>(&self, of: impl Fn(usize) -> S, put: impl FnMut(usize, S)) {
         let add = |state: &mut S, row: usize| *state = state.merge(of(row));
-        fold_sliding(self.window, self.grid, &self.rows.bucket_end, &of, add, put);
+        fold_sliding(|visit| self.slide(visit), &of, add, put);
     }
 
     /// Sum and number of the samples of each window.
@@ -242,7 +260,7 @@ impl Rows<'_> {
     fn rate(&self, function: RangeFunction, out: &mut [f64]) {
         let is_counter = function != RangeFunction::Delta;
         let per_second = match function {
-            RangeFunction::Rate => Some(self.window.range_seconds()),
+            RangeFunction::Rate => Some(seconds(self.window.range_ms)),
             _ => None,
         };
         let rows = self.rows;
@@ -275,9 +293,8 @@ impl Rows<'_> {
                     increase += rows.reset_sum[row];
                 }
             }
-            let at = self.grid.at(step);
             let ends = Ends {
-                window: (self.window.start(at), self.window.end(at)),
+                window: self.edges(step),
                 samples: (rows.first_ts[low], rows.last_ts[high - 1]),
                 count,
             };
@@ -351,7 +368,7 @@ impl Rows<'_> {
 
     /// Where an anchored window really begins; `None` if there is no sample in it.
     fn anchored(&self, step: usize, low: usize, high: usize) -> Option<Anchored> {
-        let start = self.window.start(self.grid.at(step));
+        let (start, _) = self.edges(step);
         let ends = &self.rows.bucket_end;
         let first = low + ends[low..high].partition_point(|end| *end <= start);
         let oldest = start.saturating_sub(self.window.lookback_ms);
@@ -404,7 +421,7 @@ mod tests {
     /// One row for the samples between two cuts each; windows' cuts and some more, so that windows
     /// hold several rows.
     fn rows(samples: &Samples, shape: WindowShape, grid: Grid, every: i64) -> RollupColumns {
-        let mut cuts = shape.demand(grid).cuts;
+        let mut cuts = shape.demand(grid, &Rounding::default()).cuts;
         cuts.extend((-20..60).map(|number| number * every));
         cuts.sort_unstable();
         let mut rows = RollupColumns::default();
@@ -503,7 +520,9 @@ mod tests {
                 let mut rolled = raw.clone();
                 kernel.evaluate(&labels, &mut samples.clone(), grid, &mut raw).unwrap();
                 let rows = with_samples(&rows(&samples, over_rows.shape(), grid, every));
-                over_rows.evaluate_rows(&labels, &rows, grid, &mut rolled);
+                let rounding = &Rounding::default();
+                let input = RollupInput { rows: &rows, grid, rounding };
+                over_rows.evaluate_rows(&labels, &input, &mut rolled);
                 check(&format!("{function:?} {edges:?}"), &raw, &rolled, scale);
             }
             for wanted in [InstantValue::Value, InstantValue::Timestamp] {
@@ -513,7 +532,9 @@ mod tests {
                 let mut rolled = raw.clone();
                 kernel.evaluate(&labels, &mut samples.clone(), grid, &mut raw).unwrap();
                 let rows = rows(&samples, over_rows.shape(), grid, every);
-                over_rows.evaluate_rows(&labels, &rows, grid, &mut rolled);
+                let rounding = &Rounding::default();
+                let input = RollupInput { rows: &rows, grid, rounding };
+                over_rows.evaluate_rows(&labels, &input, &mut rolled);
                 check(&format!("{wanted:?}"), &raw, &rolled, 0.0);
             }
         }

@@ -24,12 +24,6 @@ pub(crate) struct Window {
 }
 
 impl Window {
-    /// The range in seconds, as Go adds up whole seconds and the rest of a duration.
-    #[expect(clippy::cast_precision_loss, reason = "as Prometheus converts durations")]
-    pub(crate) fn range_seconds(&self) -> f64 {
-        (self.range_ms / 1_000) as f64 + (self.range_ms % 1_000 * 1_000_000) as f64 / 1e9
-    }
-
     /// Where the window of this step ends.
     #[inline]
     pub(crate) fn end(&self, step_at: Timestamp) -> Timestamp {
@@ -42,10 +36,9 @@ impl Window {
         self.end(step_at).saturating_sub(self.range_ms)
     }
 
-    /// What is read for a step: the window and what its edges need.
+    /// What is read for a window: it, and what its edges need.
     #[inline]
-    fn reach(&self, step_at: Timestamp) -> (Timestamp, Timestamp) {
-        let (start, end) = (self.start(step_at), self.end(step_at));
+    fn reach(&self, start: Timestamp, end: Timestamp) -> (Timestamp, Timestamp) {
         match self.edges {
             Edges::Plain => (start, end),
             Edges::Anchored => (start.saturating_sub(self.lookback_ms), end),
@@ -57,8 +50,8 @@ impl Window {
 
     /// The samples that any step of the grid needs.
     pub(crate) fn read_range(&self, grid: Grid) -> Option<TimeRange> {
-        let (start, _) = self.reach(grid.start());
-        let (_, end) = self.reach(grid.last());
+        let reach = |at| self.reach(self.start(at), self.end(at));
+        let ((start, _), (_, end)) = (reach(grid.start()), reach(grid.last()));
         TimeRange::new(start.saturating_add(1), end)
     }
 
@@ -69,11 +62,24 @@ impl Window {
         &self,
         timestamps: &[Timestamp],
         grid: Grid,
+        visit: impl FnMut(usize, usize, usize),
+    ) {
+        self.slide_rounded(timestamps, grid, |edge| edge, visit);
+    }
+
+    /// The same for windows whose edges are moved, never past each other.
+    #[inline]
+    pub(crate) fn slide_rounded(
+        &self,
+        timestamps: &[Timestamp],
+        grid: Grid,
+        round: impl Fn(Timestamp) -> Timestamp,
         mut visit: impl FnMut(usize, usize, usize),
     ) {
         let (mut low, mut high) = (0, 0);
         for step in 0..grid.steps() {
-            let (start, end) = self.reach(grid.at(step));
+            let at = grid.at(step);
+            let (start, end) = self.reach(round(self.start(at)), round(self.end(at)));
             while high < timestamps.len() && timestamps[high] <= end {
                 high += 1;
             }
@@ -123,11 +129,9 @@ pub(crate) fn fold_each<F: Fold>(
 
 /// Folds every window in O(rows + steps): the states of all tails of the older part of the window
 /// are kept, the newer part is one state, and nothing is ever subtracted. Rows are samples, or
-/// whatever stands at `timestamps`: `of` gives the state of one, `add` adds one to a state.
+/// whatever `slide` slides over: `of` gives the state of one, `add` adds one to a state.
 pub(crate) fn fold_sliding<S: Merge>(
-    window: &Window,
-    grid: Grid,
-    timestamps: &[Timestamp],
+    slide: impl FnOnce(&mut dyn FnMut(usize, usize, usize)),
     of: impl Fn(usize) -> S,
     add: impl Fn(&mut S, usize),
     mut put: impl FnMut(usize, S),
@@ -136,7 +140,7 @@ pub(crate) fn fold_sliding<S: Merge>(
     let mut tails: Vec<S> = Vec::new();
     let (mut base, mut middle, mut end) = (0, 0, 0);
     let mut newer: Option<S> = None;
-    window.slide(timestamps, grid, |step, low, high| {
+    slide(&mut |step, low, high| {
         if low >= end {
             (middle, end, newer) = (low, low, None);
         }
@@ -211,7 +215,11 @@ mod tests {
                 if sliding {
                     let of = |row: usize| Rows::of(values[row], timestamps[row]);
                     let add = |rows: &mut Rows, row: usize| rows.add(values[row], timestamps[row]);
-                    fold_sliding(&window(range), grid, &timestamps, of, add, put);
+                    let window = window(range);
+                    let slide = |visit: &mut dyn FnMut(usize, usize, usize)| {
+                        window.slide(&timestamps, grid, visit);
+                    };
+                    fold_sliding(slide, of, add, put);
                 } else {
                     fold_each(&window(range), grid, &timestamps, &values, put);
                 }
