@@ -1,0 +1,125 @@
+//! A dashboard's question about a long time, answered from raw samples and from rollups.
+//!
+//! `AETHER_BENCH_SERIES` and `AETHER_BENCH_DAYS` (100 and 10) set the size; a sample every 15 s. Where
+//! the store lies can be set with `TMPDIR`.
+
+#![expect(clippy::unwrap_used, reason = "a bench that panics has failed")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aetherdb::clock::SystemClock;
+use aetherdb::ingest::SeriesResolver;
+use aetherdb::model::{Labels, METRIC_NAME, SampleBatch};
+use aetherdb::promql::{Query, QueryKind, QueryOutcome, Value, evaluate};
+use aetherdb::query::{QueryOptions, QuerySession, SourceResolution};
+use aetherdb::storage::vfs::RealVfs;
+use aetherdb::storage::{Engine, ReplayProgress, StorageOptions, WalSync};
+use aetherdb::telemetry::Telemetry;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+/// A midnight.
+const START_MS: i64 = 1_699_920_000_000;
+const INTERVAL_MS: i64 = 15_000;
+const HOUR_MS: i64 = 3_600_000;
+const GROUPS: u32 = 20;
+
+fn setting(name: &str, default: u32) -> u32 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+async fn load(engine: &Engine, series: u32, days: u32) {
+    let labels = |number: u32| {
+        let (group, number) = (format!("g{}", number % GROUPS), format!("{number:05}"));
+        let pairs = [(METRIC_NAME, "m_total"), ("g", group.as_str()), ("n", number.as_str())];
+        Labels::from_pairs(pairs).unwrap()
+    };
+    let all: Vec<Labels> = (0..series).map(labels).collect();
+    let mut given = Vec::new();
+    engine.resolver().register(None, &[], &all, &mut given).unwrap();
+    let mut values = vec![0u64; given.len()];
+    let mut state = 1u64;
+    let mut at = START_MS;
+    for _ in 0..days * 24 {
+        let mut batch = SampleBatch::default();
+        for _ in 0..HOUR_MS / INTERVAL_MS {
+            at += INTERVAL_MS;
+            for (series, value) in given.iter().zip(&mut values) {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let random = state >> 33;
+                // A restart every few days.
+                *value = if random.is_multiple_of(40_000) { 0 } else { *value + random % 30 };
+                batch.push(*series, at + i64::try_from(random % 50).unwrap(), *value as f64);
+            }
+        }
+        engine.append(batch).await.unwrap();
+    }
+}
+
+fn values(outcome: &QueryOutcome) -> Vec<u64> {
+    let Value::Matrix(rows) = &outcome.value else { panic!("not a matrix") };
+    rows.iter().flat_map(|row| row.values.iter().map(|value| value.to_bits())).collect()
+}
+
+fn rollups(c: &mut Criterion) {
+    let (series, days) = (setting("AETHER_BENCH_SERIES", 100), setting("AETHER_BENCH_DAYS", 10));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let options = StorageOptions {
+        wal_sync: WalSync::Never,
+        ..StorageOptions::new(directory.path().join("data"))
+    };
+    let clock = Arc::new(SystemClock::new());
+    let engine = Engine::open(
+        options,
+        Arc::new(RealVfs),
+        Arc::clone(&clock) as _,
+        Arc::new(Telemetry::default()),
+        &ReplayProgress::default(),
+    );
+    let engine = engine.unwrap();
+    let samples = u64::from(series) * u64::from(days) * 5_760;
+    let timed = |what: &str, started: Instant| {
+        let took = started.elapsed().as_secs_f64();
+        println!("{what}: {took:.1} s, {:.1} M samples/s", samples as f64 / took / 1e6);
+    };
+    let started = started_now();
+    runtime.block_on(load(&engine, series, days));
+    runtime.block_on(engine.flush()).unwrap();
+    timed("load and flush", started);
+    let started = started_now();
+    runtime.block_on(engine.downsample(Arc::default())).unwrap();
+    timed("downsample", started);
+
+    let session = QuerySession::new(QueryOptions::default(), clock).unwrap();
+    let end = START_MS + i64::from(days) * 24 * HOUR_MS;
+    for text in ["sum by (g) (rate(m_total[1h]))", "max by (g) (m_total)"] {
+        let kind = QueryKind::Range { start: START_MS + HOUR_MS, end, step_ms: HOUR_MS };
+        let mut group = c.benchmark_group(format!("rollups/{series} series, {days} days"));
+        group.throughput(Throughput::Elements(samples));
+        group.sample_size(10).measurement_time(Duration::from_secs(3));
+        let mut answers = Vec::new();
+        for (name, resolution) in [("raw", SourceResolution::Raw), ("auto", SourceResolution::Auto)]
+        {
+            let mut query = Query::new(text, kind, session.limits());
+            query.limits.samples_max = u64::MAX;
+            query.max_source_resolution = resolution;
+            let ask = || runtime.block_on(evaluate(&engine.snapshot(), &query, &session)).unwrap();
+            let outcome = ask();
+            println!("{text}, {name}: {:?} {:?}", outcome.infos, outcome.stats);
+            answers.push(values(&outcome));
+            group.bench_function(format!("{text}, {name}"), |b| b.iter(ask));
+        }
+        assert!(answers[0] == answers[1], "{text}: rollups answer something else");
+        group.finish();
+    }
+    runtime.block_on(engine.close()).unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench measures real time")]
+fn started_now() -> Instant {
+    Instant::now()
+}
+
+criterion_group!(benches, rollups);
+criterion_main!(benches);
