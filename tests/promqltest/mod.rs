@@ -3,15 +3,12 @@
 //! Our own scripts are in `tests/data/promql`. `AETHER_PROMQL_SCRIPTS=<directory>` runs the
 //! `*.test` files of another directory, for example Prometheus' `promql/promqltest/testdata`, and
 //! prints how many cases of each passed; `AETHER_PROMQL_FAILURES=<number>` bounds the failures
-//! that are shown of each file. `AETHER_PROMQL_HTTP=1` asks that directory's queries through the
-//! HTTP API of a server rather than of the engine.
+//! that are shown of each file.
 
 mod check;
-mod http;
 mod script;
 mod series;
 mod store;
-mod target;
 
 pub(crate) use store::MemoryPart;
 
@@ -23,11 +20,9 @@ use aetherdb::clock::SystemClock;
 use aetherdb::promql::parse;
 use aetherdb::query::{QueryOptions, QuerySession};
 
-use crate::promqltest::check::{Judge, Verdict};
-use crate::promqltest::http::OverHttp;
+use crate::promqltest::check::{Bench, Verdict};
 use crate::promqltest::script::{Command, parse_script};
 use crate::promqltest::store::Store;
-use crate::promqltest::target::{InProcess, Target};
 
 /// What came of a script's evaluations.
 #[derive(Debug, Default)]
@@ -37,12 +32,13 @@ struct Tally {
     failures: Vec<String>,
 }
 
-fn in_process() -> InProcess {
-    let clock = Arc::new(SystemClock::new());
-    InProcess::new(QuerySession::new(QueryOptions::default(), clock).unwrap())
+fn bench() -> Bench {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let session = QuerySession::new(QueryOptions::default(), Arc::new(SystemClock::new())).unwrap();
+    Bench { runtime, session }
 }
 
-fn run(path: &Path, target: &mut dyn Target) -> Tally {
+fn run(path: &Path, bench: &Bench) -> Tally {
     let mut tally = Tally::default();
     let commands = match parse_script(&std::fs::read_to_string(path).unwrap()) {
         Ok(commands) => commands,
@@ -52,28 +48,24 @@ fn run(path: &Path, target: &mut dyn Target) -> Tally {
         }
     };
     let mut store = Store::default();
-    // Loaded before the first query that comes after a change.
-    let mut is_loaded = false;
+    let mut snapshot = store.snapshot();
     for command in &commands {
         match command {
-            Command::Clear => (store, is_loaded) = (Store::default(), false),
+            Command::Clear => {
+                store = Store::default();
+                snapshot = store.snapshot();
+            }
             Command::Load(load) => {
                 store.load(load);
-                is_loaded = false;
+                snapshot = store.snapshot();
             }
-            Command::Eval(eval) => {
-                if !is_loaded {
-                    target.load(&store);
-                    is_loaded = true;
+            Command::Eval(eval) => match bench.judge(eval, &store, &snapshot) {
+                Verdict::Passed => tally.passed += 1,
+                Verdict::Skipped(reason) => *tally.skipped.entry(reason).or_default() += 1,
+                Verdict::Failed(why) => {
+                    tally.failures.push(format!("line {}: {}: {why}", eval.line, eval.query));
                 }
-                match (Judge { target: &*target }).judge(eval, &store) {
-                    Verdict::Passed => tally.passed += 1,
-                    Verdict::Skipped(reason) => *tally.skipped.entry(reason).or_default() += 1,
-                    Verdict::Failed(why) => {
-                        tally.failures.push(format!("line {}: {}: {why}", eval.line, eval.query));
-                    }
-                }
-            }
+            },
         }
     }
     tally
@@ -97,10 +89,12 @@ fn own_scripts() -> Vec<PathBuf> {
 }
 
 /// What is skipped in our own scripts would not be tested at all, so nothing is.
-fn check_own_scripts(target: &mut dyn Target) {
+#[test]
+fn own_scripts_pass() {
+    let bench = bench();
     let mut wrong = Vec::new();
     for path in own_scripts() {
-        let tally = run(&path, target);
+        let tally = run(&path, &bench);
         let name = file_name(&path);
         println!("{name}: {} passed", tally.passed);
         wrong.extend(tally.failures.iter().map(|failure| format!("{name}, {failure}")));
@@ -110,26 +104,13 @@ fn check_own_scripts(target: &mut dyn Target) {
 }
 
 #[test]
-fn own_scripts_pass() {
-    check_own_scripts(&mut in_process());
-}
-
-#[test]
-fn own_scripts_pass_over_http() {
-    check_own_scripts(&mut OverHttp::new());
-}
-
-#[test]
 fn scripts_of_the_environment_pass() {
     let Ok(directory) = std::env::var("AETHER_PROMQL_SCRIPTS") else { return };
     let shown = std::env::var("AETHER_PROMQL_FAILURES").ok().and_then(|text| text.parse().ok());
-    let mut target: Box<dyn Target> = match std::env::var("AETHER_PROMQL_HTTP") {
-        Ok(_) => Box::new(OverHttp::new()),
-        Err(_) => Box::new(in_process()),
-    };
+    let bench = bench();
     let mut all = Tally::default();
     for path in scripts(Path::new(&directory)) {
-        let tally = run(&path, target.as_mut());
+        let tally = run(&path, &bench);
         let (passed, failed) = (tally.passed, tally.failures.len());
         println!(
             "{:<28} passed {passed:>4}  failed {failed:>4}  skipped {:?}",
