@@ -52,7 +52,7 @@ fn write(store: &Store) -> Result<String, StorageError> {
         store.vfs.sync_dir(&dir)?;
     }
     replace_file(store.vfs.as_ref(), &copy.metadata(), &store.metadata.encode())?;
-    wal::begin(store.vfs.as_ref(), &copy.wal_dir(), database, state.flushed_lsn)?;
+    wal::begin(store.vfs.as_ref(), &copy.wal_dir(), database, 1, state.flushed_lsn)?;
     Manifest::create(Arc::clone(&store.vfs), copy.dir(), database, state)?;
     Ok(name)
 }

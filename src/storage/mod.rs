@@ -21,6 +21,7 @@ pub mod plan;
 mod recovery;
 mod retention;
 pub mod rollup;
+pub mod salvage;
 pub mod series;
 mod series_file;
 pub mod snapshot;
@@ -44,6 +45,7 @@ pub use rollup::{
     DownsampleProgress, DownsampleReport, ResolutionStatus, RollupBatch, RollupFile, RollupStatus,
     RollupView, RunningStatus,
 };
+pub use salvage::{Salvage, SalvageReport, salvage};
 pub use snapshot::{SelectedSeries, Snapshot, SnapshotReader};
 pub use status::{
     BlockStatus, CompactReport, CompactionStatus, EngineStatus, FlushReport, HeadStatus,

@@ -4,6 +4,7 @@
 //! its bound, is flushed as it would be in normal running: a start needs no more memory than the
 //! life before it.
 
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
@@ -51,6 +52,63 @@ pub(crate) fn recover(
     progress: &ReplayProgress,
 ) -> Result<Recovered, StorageError> {
     let started = clock.monotonic();
+    let Opened { store, wal, flusher, known, orphans_removed, lock } =
+        open(options, vfs, Arc::clone(&clock), telemetry)?;
+    let mut replay = Replay { store: &store, flusher, progress, flushes: 0 };
+    let log = wal
+        .recover(known.flushed_lsn, &mut replay)
+        .map_err(|error| offer_salvage(error, store.layout.dir()))?;
+    let Replay { flusher, flushes, .. } = replay;
+    wal.start(Arc::clone(&store) as Arc<dyn CommitSink>)?;
+    store.measure();
+    let report = RecoveryReport {
+        blocks: known.blocks.len(),
+        orphans_removed,
+        segments: log.segments,
+        records: log.records,
+        samples: log.samples,
+        series: log.series,
+        torn_tail: log
+            .torn_tail
+            .map(|tail| format!("{} at {}: {}", tail.path.display(), tail.offset, tail.reason)),
+        flushes,
+        took: clock.monotonic().saturating_sub(started),
+    };
+    Ok(Recovered { store, wal, flusher, report, lock })
+}
+
+/// A damaged log is not the end: says what to do about it.
+fn offer_salvage(error: StorageError, data_dir: &Path) -> StorageError {
+    match error {
+        StorageError::Corrupt { path, offset, reason } => {
+            let command = format!("aetherctl wal salvage --data-dir={}", data_dir.display());
+            let reason = format!(
+                "{reason}; `{command}` keeps everything that can be read and sets the log aside"
+            );
+            StorageError::Corrupt { path, offset, reason }
+        }
+        error => error,
+    }
+}
+
+/// A store whose log has not been looked at yet.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<Store>,
+    pub(crate) wal: Arc<Wal>,
+    pub(crate) flusher: Flusher,
+    /// What the manifest said.
+    pub(crate) known: ManifestState,
+    pub(crate) orphans_removed: usize,
+    pub(crate) lock: Box<dyn VfsLock>,
+}
+
+/// Everything but the log.
+pub(crate) fn open(
+    options: StorageOptions,
+    vfs: Arc<dyn Vfs>,
+    clock: Arc<dyn Clock>,
+    telemetry: Arc<Telemetry>,
+) -> Result<Opened, StorageError> {
     let layout = Layout::new(&options.data_dir);
     vfs.create_dir_all(layout.dir())?;
     let lock = vfs.lock(&layout.lock(), &format!("process {}", std::process::id()))?;
@@ -108,25 +166,7 @@ pub(crate) fn recover(
     });
     add_blocks(&store, &known);
 
-    let mut replay = Replay { store: &store, flusher, progress, flushes: 0 };
-    let log = wal.recover(known.flushed_lsn, &mut replay)?;
-    let Replay { flusher, flushes, .. } = replay;
-    wal.start(Arc::clone(&store) as Arc<dyn CommitSink>)?;
-    store.measure();
-    let report = RecoveryReport {
-        blocks: known.blocks.len(),
-        orphans_removed,
-        segments: log.segments,
-        records: log.records,
-        samples: log.samples,
-        series: log.series,
-        torn_tail: log
-            .torn_tail
-            .map(|tail| format!("{} at {}: {}", tail.path.display(), tail.offset, tail.reason)),
-        flushes,
-        took: clock.monotonic().saturating_sub(started),
-    };
-    Ok(Recovered { store, wal, flusher, report, lock })
+    Ok(Opened { store, wal, flusher, known, orphans_removed, lock })
 }
 
 /// A store makes its manifest before anything else. Where there is data and no manifest, somebody
@@ -204,11 +244,11 @@ impl RegistrationLog for Registrations {
 }
 
 /// Puts the log's records where the committer would have put them.
-struct Replay<'a> {
-    store: &'a Store,
-    flusher: Flusher,
-    progress: &'a ReplayProgress,
-    flushes: usize,
+pub(crate) struct Replay<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) flusher: Flusher,
+    pub(crate) progress: &'a ReplayProgress,
+    pub(crate) flushes: usize,
 }
 
 impl ReplaySink for Replay<'_> {

@@ -4,6 +4,7 @@ mod compaction;
 mod damage;
 mod model;
 mod retention;
+mod salvage;
 mod simulation;
 
 use std::collections::BTreeMap;

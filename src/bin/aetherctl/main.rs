@@ -14,6 +14,7 @@ mod plot;
 mod progress;
 mod sql;
 mod time;
+mod wal;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use serde_json::Value;
 use crate::client::{Client, Failure};
 use crate::delete::Delete;
 use crate::output::Table;
+use crate::wal::Wal;
 
 const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
@@ -173,6 +175,9 @@ enum Command {
     /// Sum up everything that was written to rollups now, and show how far it is.
     Downsample,
     Delete(Delete),
+    /// Work on the log of a server that is not running.
+    #[command(subcommand)]
+    Wal(Wal),
     /// Free the space of deleted samples.
     CleanTombstones,
     /// Copy everything to `snapshots/` in the server's data directory, at almost no cost: a server
@@ -295,6 +300,7 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Compact { no_wait } => compact::compact(&client, format, !no_wait).await?,
         Command::Downsample => downsample::downsample(&client, format).await?,
         Command::Delete(delete) => delete.run(&client, format).await?,
+        Command::Wal(wal) => wal.run(format)?,
         Command::CleanTombstones => {
             client.post("/api/v1/admin/tsdb/clean_tombstones", &[]).await?;
         }

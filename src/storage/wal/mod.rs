@@ -16,6 +16,7 @@ mod options;
 mod queue;
 mod record;
 mod replay;
+pub(crate) mod salvage;
 mod scan;
 mod segment;
 mod writer;
@@ -47,6 +48,7 @@ use crate::storage::wal::writer::LogWriter;
 use crate::telemetry::Telemetry;
 
 pub use options::WalOptions;
+pub use salvage::Skipped;
 pub(crate) use segment::begin;
 
 /// A record's number in the log: 1, 2, 3, … without gaps. 0 is before the first.

@@ -31,8 +31,7 @@
 //!                       low bytes of each number, that many
 //! 3 METADATA   until the end: name string, type u8 (index in MetricType::ALL), help string,
 //!              unit string
-//! 5 MARK       kind u8: 1 idle, or only there for its number; 2 closed; 3 lost: last varint, no
-//!              records from this one's number up to and with `last` exist any more
+//! 5 MARK       kind u8: 1 idle, or only there for its number; 2 closed
 //! ```
 
 use uuid::Uuid;
@@ -100,8 +99,6 @@ pub(super) enum Mark {
     Idle,
     /// The log was closed in order.
     Closed,
-    /// Salvage could not save the records from this one up to and with `last`.
-    Lost { last: Lsn },
 }
 
 /// Start of the CRC of every record in a segment.
@@ -270,31 +267,8 @@ pub(super) fn take_metadata(payload: &[u8]) -> Result<Vec<(String, Metadata)>, M
 
 /// Appends a MARK payload.
 pub(super) fn put_mark(mark: Mark, out: &mut Vec<u8>) {
-    match mark {
-        Mark::Idle => out.push(1),
-        Mark::Closed => out.push(2),
-        Mark::Lost { last } => {
-            out.push(3);
-            put_varint(out, last);
-        }
-    }
-}
-
-/// What a MARK record says.
-pub(super) fn take_mark(record: Record<'_>) -> Result<Mark, Malformed> {
-    let mut cursor = Cursor::new(record.payload);
-    let mark = match cursor.byte()? {
-        1 => Mark::Idle,
-        2 => Mark::Closed,
-        3 => {
-            let last = cursor.varint()?;
-            // The next number must exist.
-            if last < record.lsn || last == Lsn::MAX {
-                return Err("a mark of lost records ends before it starts");
-            }
-            Mark::Lost { last }
-        }
-        _ => return Err("a mark's kind is unknown"),
-    };
-    if cursor.is_empty() { Ok(mark) } else { Err("bytes after a mark") }
+    out.push(match mark {
+        Mark::Idle => 1,
+        Mark::Closed => 2,
+    });
 }

@@ -25,7 +25,7 @@ use crate::model::{Metadata, SampleBatch};
 use crate::storage::error::StorageError;
 use crate::storage::vfs::{Vfs, VfsFile};
 use crate::storage::wal::cursor::Malformed;
-use crate::storage::wal::record::{self, Mark, Record, RecordType, Seed};
+use crate::storage::wal::record::{self, Record, RecordType, Seed};
 use crate::storage::wal::scan::{Found, SegmentScan};
 use crate::storage::wal::segment::{self, BlankSegment, SegmentHeader, segment_path};
 use crate::storage::wal::writer::{Resume, TailRecord};
@@ -166,7 +166,7 @@ fn find_segments(
     Ok((used, blanks))
 }
 
-fn read_header(
+pub(super) fn read_header(
     path: &Path,
     file: &dyn VfsFile,
     number: u64,
@@ -294,10 +294,66 @@ fn resume(
 }
 
 /// A decoded record, on its way to the sink.
-enum Item {
+pub(super) enum Item {
     Series(Vec<u8>),
     Samples(Lsn, SampleBatch),
     Metadata(Lsn, Vec<(String, Metadata)>),
+}
+
+impl Item {
+    /// What the sink is to have of a record, if anything. `spare` gives memory for samples.
+    pub(super) fn decode(
+        record: Record<'_>,
+        flushed: Lsn,
+        spare: impl FnOnce() -> SampleBatch,
+    ) -> Result<Option<Self>, Malformed> {
+        let wanted = record.lsn > flushed;
+        Ok(Some(match record.kind {
+            // Also of older records: samples to come may name them.
+            RecordType::Series => {
+                record::take_series(record.payload, |_, _| Ok::<(), Malformed>(()))??;
+                Item::Series(record.payload.to_vec())
+            }
+            RecordType::Samples if wanted => {
+                let mut batch = spare();
+                record::take_samples(record.payload, &mut batch)?;
+                Item::Samples(record.lsn, batch)
+            }
+            RecordType::Metadata if wanted => {
+                Item::Metadata(record.lsn, record::take_metadata(record.payload)?)
+            }
+            _ => return Ok(None),
+        }))
+    }
+
+    /// Gives it to the sink, and the samples' memory back.
+    pub(super) fn deliver(
+        self,
+        sink: &mut dyn ReplaySink,
+        report: &mut ReplayReport,
+    ) -> Result<Option<SampleBatch>, StorageError> {
+        report.records += 1;
+        match self {
+            Item::Series(payload) => {
+                let known = record::take_series(&payload, |id, key| {
+                    report.series += 1;
+                    sink.series(id, key)
+                });
+                known.map_err(|reason| StorageError::Internal(reason.to_owned()))??;
+            }
+            Item::Samples(lsn, batch) => {
+                report.samples += batch.len() as u64;
+                sink.samples(lsn, &batch)?;
+                return Ok(Some(batch));
+            }
+            Item::Metadata(lsn, entries) => {
+                for (name, metadata) in &entries {
+                    sink.metadata(lsn, name, metadata)?;
+                }
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Hands items to the sink until there are no more.
@@ -309,27 +365,10 @@ fn deliver(
     most: u64,
 ) -> Result<(), StorageError> {
     for (item, bytes) in items {
-        report.records += 1;
         report.bytes += bytes;
-        match item {
-            Item::Series(payload) => {
-                let known = record::take_series(&payload, |id, key| {
-                    report.series += 1;
-                    sink.series(id, key)
-                });
-                known.map_err(|reason| StorageError::Internal(reason.to_owned()))??;
-            }
-            Item::Samples(lsn, batch) => {
-                report.samples += batch.len() as u64;
-                sink.samples(lsn, &batch)?;
-                // The reader uses its memory again; if it has enough, it goes.
-                let _ = returns.try_send(batch);
-            }
-            Item::Metadata(lsn, entries) => {
-                for (name, metadata) in &entries {
-                    sink.metadata(lsn, name, metadata)?;
-                }
-            }
+        if let Some(batch) = item.deliver(sink, report)? {
+            // The reader uses its memory again; if it has enough, it goes.
+            let _ = returns.try_send(batch);
         }
         sink.progress(report.bytes, most);
     }
@@ -405,7 +444,7 @@ impl Reader {
                 Found::Record(record) if record.lsn == expected => {
                     expected =
                         next_lsn(record).map_err(|why| damage(&segment.file, offset, why))?;
-                    end.note(record, offset, expected);
+                    end.note(record, offset);
                     if let Wanted::No = self.send(segment, offset, record)? {
                         return Ok(end);
                     }
@@ -440,27 +479,10 @@ impl Reader {
         offset: u64,
         record: Record<'_>,
     ) -> Result<Wanted, StorageError> {
-        let malformed = |why: Malformed| damage(&segment.file, offset, why);
-        let wanted = record.lsn > self.flushed;
-        let item = match record.kind {
-            // Also of older records: samples to come may name them.
-            RecordType::Series => {
-                record::take_series(record.payload, |_, _| Ok::<(), Malformed>(()))
-                    .map_err(malformed)?
-                    .map_err(malformed)?;
-                Item::Series(record.payload.to_vec())
-            }
-            RecordType::Samples if wanted => {
-                let mut batch = self.spare.try_recv().unwrap_or_default();
-                record::take_samples(record.payload, &mut batch).map_err(malformed)?;
-                Item::Samples(record.lsn, batch)
-            }
-            RecordType::Metadata if wanted => {
-                let entries = record::take_metadata(record.payload).map_err(malformed)?;
-                Item::Metadata(record.lsn, entries)
-            }
-            _ => return Ok(Wanted::Yes),
-        };
+        let spare = || self.spare.try_recv().unwrap_or_default();
+        let item = Item::decode(record, self.flushed, spare)
+            .map_err(|why| damage(&segment.file, offset, why))?;
+        let Some(item) = item else { return Ok(Wanted::Yes) };
         match self.items.send((item, record.stride() as u64)) {
             Ok(()) => Ok(Wanted::Yes),
             Err(_) => Ok(Wanted::No),
@@ -469,19 +491,13 @@ impl Reader {
 }
 
 impl End {
-    /// Takes note of a record at `offset` and of what it vouches for; `next` is the number after.
-    fn note(&mut self, record: Record<'_>, offset: u64, next: Lsn) {
+    /// Takes note of a record at `offset` and of what it vouches for.
+    fn note(&mut self, record: Record<'_>, offset: u64) {
         self.durable = self.durable.max(record.durable);
         self.forget_before(self.durable + 1);
-        if next == record.lsn + 1 {
-            let tail = TailRecord { kind: record.kind, payload: record.payload.to_vec() };
-            self.tail.push(Doubtful { lsn: record.lsn, offset, record: tail });
-        } else {
-            // Salvage makes all durable that it leaves.
-            self.durable = next - 1;
-            self.tail.clear();
-        }
-        self.last = next - 1;
+        let tail = TailRecord { kind: record.kind, payload: record.payload.to_vec() };
+        self.tail.push(Doubtful { lsn: record.lsn, offset, record: tail });
+        self.last = record.lsn;
         self.offset = offset + record.stride() as u64;
     }
 
@@ -493,13 +509,7 @@ impl End {
 
 /// The number that the record after this one must have.
 fn next_lsn(record: Record<'_>) -> Result<Lsn, Malformed> {
-    match record.kind {
-        RecordType::Mark => match record::take_mark(record)? {
-            Mark::Lost { last } => Ok(last + 1),
-            Mark::Idle | Mark::Closed => Ok(record.lsn + 1),
-        },
-        _ => record.lsn.checked_add(1).ok_or("the log has reached its last number"),
-    }
+    record.lsn.checked_add(1).ok_or("the log has reached its last number")
 }
 
 fn reason(found: &Found<'_>, expected: Lsn) -> String {
@@ -515,11 +525,7 @@ fn damage(file: &Arc<dyn VfsFile>, offset: u64, reason: &str) -> StorageError {
 
 /// The error that recovery stops with: acknowledged records are gone.
 fn lost(segment: &UsedSegment, offset: u64, lsns: Range<Lsn>, reason: &str) -> StorageError {
-    let reason = format!(
-        "{reason}; acknowledged records {} to {} are affected (`aetherctl wal salvage` sets the \
-         segment aside and keeps what is good)",
-        lsns.start,
-        lsns.end - 1
-    );
+    let reason =
+        format!("{reason}; acknowledged records {} to {} are affected", lsns.start, lsns.end - 1);
     damage(&segment.file, offset, &reason)
 }

@@ -103,7 +103,7 @@ impl SegmentScan {
 
     /// Goes to the next place, aligned as records are, that has a byte other than zero.
     /// `false` at the end.
-    fn skip_zeros(&mut self) -> Result<bool, StorageError> {
+    pub(super) fn skip_zeros(&mut self) -> Result<bool, StorageError> {
         loop {
             self.fill(record::ALIGNMENT)?;
             let ahead = &self.window[self.at..];

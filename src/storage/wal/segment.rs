@@ -126,16 +126,17 @@ impl BlankSegment {
     }
 }
 
-/// Begins a log in `dir`, where there is none, whose first record comes after `flushed`.
+/// Makes segment `number` of the log in `dir`, whose first record comes after `flushed`.
 pub(crate) fn begin(
     vfs: &dyn Vfs,
     dir: &Path,
     database: Uuid,
+    number: u64,
     flushed: Lsn,
 ) -> Result<(), StorageError> {
     vfs.create_dir_all(dir)?;
-    let blank = BlankSegment::create(vfs, dir, 1, RECORDS_OFFSET)?;
-    let header = SegmentHeader { database, number: blank.number, start: flushed + 1 };
+    let blank = BlankSegment::create(vfs, dir, number, RECORDS_OFFSET)?;
+    let header = SegmentHeader { database, number, start: flushed + 1 };
     blank.file.write_at_synced(0, &header.encode())
 }
 
