@@ -310,11 +310,20 @@ impl Row {
     #[inline]
     fn follow(&mut self, next: f64) {
         if next < self.last {
-            self.reset_sum += self.last;
-            self.resets += 1;
+            self.add_resets(self.last, 1);
         }
         if next != self.last && !(next.is_nan() && self.last.is_nan()) {
             self.changes += 1;
+        }
+    }
+
+    /// Adds `resets` from values with this sum. As 0.0 + −0.0 is 0.0, neither does the sum begin
+    /// with 0.0, nor is one added for a bucket without resets.
+    #[inline]
+    fn add_resets(&mut self, sum: f64, resets: u64) {
+        if resets > 0 {
+            self.reset_sum = if self.resets > 0 { self.reset_sum + sum } else { sum };
+            self.resets += resets;
         }
     }
 
@@ -334,11 +343,7 @@ impl Row {
         self.sum.add(next.sum.total());
         self.count += next.count;
         (self.last, self.last_ts) = (next.last, next.last_ts);
-        // `x + 0.0` would turn −0.0 into 0.0, and a bucket without resets adds nothing.
-        if next.resets > 0 {
-            self.reset_sum += next.reset_sum;
-        }
-        self.resets += next.resets;
+        self.add_resets(next.reset_sum, next.resets);
         self.changes += next.changes;
     }
 }
@@ -471,6 +476,13 @@ mod tests {
     fn negative_zero_keeps_its_sign() {
         let rows = rolled(&[(1, -0.0), (2, -0.0)], 60_000);
         assert!(rows.sum[0].is_sign_negative() && rows.max[0].is_sign_negative());
+        let rows =
+            rolled(&[(1, 0.0), (2, -0.0), (3, -3.0), (60_001, -0.0), (60_002, -4.0)], 60_000);
+        let mut coarse = RollupColumns::default();
+        roll_up_rows(&rows, 300_000, &mut coarse);
+        for rows in [rows, coarse] {
+            assert!(rows.reset_sum[0] == 0.0 && rows.reset_sum[0].is_sign_negative());
+        }
     }
 
     fn value() -> impl Strategy<Value = f64> {
