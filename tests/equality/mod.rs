@@ -6,6 +6,7 @@
 //! reading raw samples twice.
 
 mod data;
+mod expired;
 mod queries;
 mod traps;
 
@@ -19,7 +20,7 @@ use aetherdb::promql::{
 };
 use aetherdb::query::{QueryOptions, QuerySession, RollupCosts};
 use aetherdb::storage::vfs::SimVfs;
-use aetherdb::storage::{Engine, GivenStore, ReplayProgress, StorageOptions};
+use aetherdb::storage::{Engine, GivenStore, ReplayProgress, Retention, StorageOptions};
 use aetherdb::telemetry::Telemetry;
 use object_store::memory::InMemory;
 
@@ -50,11 +51,16 @@ enum Closeness {
 impl World {
     /// An empty store whose clock stands long after [`START`].
     fn new() -> Self {
+        Self::keeping(Retention::default())
+    }
+
+    fn keeping(retention: Retention) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(START + 10 * 24 * HOUR));
         let options = StorageOptions {
             wal_segment_bytes: 1 << 20,
             disk_free_bytes_min: 0,
             rollup_store: Some(GivenStore(Arc::new(InMemory::new()))),
+            retention,
             ..StorageOptions::new("/data")
         };
         let vfs = Arc::new(SimVfs::new(1));

@@ -58,9 +58,12 @@ impl RollupView {
     /// Where raw samples have gone, what comes late is not in the rows, but without them nothing
     /// of what came in time would be left.
     fn is_clean(&self, built: &BuiltSpan) -> bool {
-        let fresh = self.inner.fresh.get_or_init(|| Freshness::of(&self.inner.state));
         let has_raw = !self.inner.set.floors.raw_expired(built.start_ms);
-        if has_raw { fresh.is_clean(built) } else { !fresh.is_hidden(built) }
+        if has_raw { self.fresh().is_clean(built) } else { !self.fresh().is_hidden(built) }
+    }
+
+    fn fresh(&self) -> &Freshness {
+        self.inner.fresh.get_or_init(|| Freshness::of(&self.inner.state))
     }
 
     /// Stretches in which nothing is left to be summed up: those that are clean, those that were
@@ -83,12 +86,14 @@ impl RollupView {
         joined(self.built(resolution).map(BuiltSpan::span))
     }
 
-    /// Stretches that have rows, and whose raw samples have expired.
+    /// Stretches that have rows, and whose raw samples have expired. What came late afterwards is
+    /// not all there was.
     pub fn expired(&self, resolution: Resolution) -> Vec<Span> {
-        let fresh = self.inner.fresh.get_or_init(|| Freshness::of(&self.inner.state));
+        let fresh = self.fresh();
         let expired = |built: &BuiltSpan| {
-            let start = built.span().start;
-            fresh.is_clean(built) && !fresh.has_blocks_at(start) && !fresh.is_in_memory(start)
+            let start = built.start_ms;
+            let is_whole = fresh.has_blocks_at(start) && fresh.is_clean(built);
+            self.inner.set.floors.raw_expired(start) && self.is_clean(built) && !is_whole
         };
         joined(self.built(resolution).filter(expired).map(BuiltSpan::span))
     }
