@@ -92,6 +92,7 @@ pub async fn evaluate(
 ) -> Result<QueryOutcome, PromqlError> {
     let started = session.clock().monotonic();
     let expr = parse(&query.text)?;
+    check_type(&expr, query.kind)?;
     let (grid, times) = grid(query)?;
     let task = session.task(query.limits);
     let annotations = Arc::new(Annotations::new(&query.text));
@@ -133,6 +134,18 @@ pub async fn evaluate(
         },
         plan,
     })
+}
+
+/// Only numbers and instant vectors have a value at each step.
+fn check_type(expr: &Expr, kind: QueryKind) -> Result<(), PromqlError> {
+    let value_type = expr.value_type();
+    let has_steps = matches!(value_type, ValueType::Scalar | ValueType::Instant);
+    if has_steps || matches!(kind, QueryKind::Instant { .. }) {
+        return Ok(());
+    }
+    Err(PromqlError::Parameter(format!(
+        "invalid expression type \"{value_type}\" for range query, must be Scalar or instant Vector"
+    )))
 }
 
 /// The steps of a query.
