@@ -16,6 +16,7 @@ mod http;
 mod kill;
 mod layering;
 mod promqltest;
+mod remote_write;
 mod rollups;
 mod sql;
 mod support;

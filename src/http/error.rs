@@ -41,8 +41,6 @@ pub(crate) enum ErrorType {
     UnsupportedMediaType,
     NotFound,
     MethodNotAllowed,
-    /// The server cannot do this at all.
-    NotImplemented,
     Internal,
 }
 
@@ -58,7 +56,6 @@ impl ErrorType {
             ErrorType::Unavailable => "unavailable",
             ErrorType::NotFound => "not_found",
             ErrorType::MethodNotAllowed => "method_not_allowed",
-            ErrorType::NotImplemented => "not_implemented",
             ErrorType::Internal => "internal",
         }
     }
@@ -76,7 +73,6 @@ impl ErrorType {
             ErrorType::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ErrorType::NotFound => StatusCode::NOT_FOUND,
             ErrorType::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            ErrorType::NotImplemented => StatusCode::NOT_IMPLEMENTED,
             ErrorType::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }

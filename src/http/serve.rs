@@ -17,6 +17,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use crate::http::drain::DrainedBody;
+
 /// Connections served at once; further ones wait in the system's queue.
 const CONNECTIONS_MAX: usize = 8192;
 /// Longest wait for a request's head, and so for the next request of an idle connection.
@@ -72,7 +74,10 @@ async fn serve_connection(stream: TcpStream, router: Router, mut stopped: watch:
     }
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
-        async move { Ok::<_, Infallible>(respond(router, request.map(Body::new)).await) }
+        let (parts, body) = request.into_parts();
+        let body = Body::new(DrainedBody::new(&parts.headers, body));
+        let request = Request::from_parts(parts, body);
+        async move { Ok::<_, Infallible>(respond(router, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -119,14 +119,43 @@ impl Labels {
     /// compared pair by pair, the shorter set first. Results are presented in this order.
     /// Source: prometheus/model/labels, `Compare`.
     pub fn prometheus_cmp(&self, other: &Self) -> Ordering {
-        if self.0 == other.0 {
-            return Ordering::Equal;
+        self.prometheus_pairs().cmp(&other.prometheus_pairs())
+    }
+
+    /// A key whose order is [`Labels::prometheus_cmp`], for sorting many label sets. Labels that
+    /// contain NUL may come out of order.
+    pub fn prometheus_key(&self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(self.0.len() + METRIC_NAME.len() + 2);
+        for (name, value) in self.prometheus_pairs() {
+            key.extend_from_slice(name.as_bytes());
+            key.push(0);
+            key.extend_from_slice(value.as_bytes());
+            key.push(0);
         }
-        let (mut left, mut right): (Vec<_>, Vec<_>) =
-            (self.iter().collect(), other.iter().collect());
-        left.sort_unstable();
-        right.sort_unstable();
-        left.cmp(&right)
+        key
+    }
+
+    /// The hash by which Prometheus' `limit_ratio` chooses: xxHash64 over names and values, each
+    /// behind its length. Source: prometheus/model/labels, `labels_stringlabels.go`.
+    pub fn prometheus_hash(&self) -> u64 {
+        let mut bytes = Vec::with_capacity(self.0.len() + METRIC_NAME.len() + 2);
+        for text in self.prometheus_pairs().into_iter().flat_map(|(name, value)| [name, value]) {
+            match u8::try_from(text.len()) {
+                Ok(length @ ..=254) => bytes.push(length),
+                _ => {
+                    bytes.push(255);
+                    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes()[..3]);
+                }
+            }
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        twox_hash::XxHash64::oneshot(0, &bytes)
+    }
+
+    fn prometheus_pairs(&self) -> Vec<(&str, &str)> {
+        let mut pairs: Vec<_> = self.iter().collect();
+        pairs.sort_unstable();
+        pairs
     }
 }
 
@@ -324,6 +353,36 @@ mod tests {
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         Labels::from_pairs(pairs.iter().copied()).unwrap()
+    }
+
+    #[test]
+    fn keys_sort_as_label_sets_do() {
+        let sets = [
+            labels(&[]),
+            labels(&[("A", "1"), (METRIC_NAME, "z")]),
+            labels(&[(METRIC_NAME, "a")]),
+            labels(&[(METRIC_NAME, "a"), ("b", "1")]),
+            labels(&[(METRIC_NAME, "a"), ("b", "1"), ("c", "0")]),
+            labels(&[(METRIC_NAME, "a"), ("b", "10")]),
+            labels(&[(METRIC_NAME, "a"), ("bb", "0")]),
+            labels(&[(METRIC_NAME, "ab")]),
+            labels(&[("b", "1")]),
+        ];
+        assert!(sets.is_sorted_by(|one, two| one.prometheus_cmp(two).is_lt()));
+        assert!(sets.is_sorted_by_key(Labels::prometheus_key));
+    }
+
+    #[test]
+    fn hashes_are_those_of_prometheus() {
+        // xxHash64 of nothing, and of 3 "foo" 3 "bar".
+        assert_eq!(labels(&[]).prometheus_hash(), 0xef46_db37_51d8_e999);
+        let expected = twox_hash::XxHash64::oneshot(0, b"\x03foo\x03bar");
+        assert_eq!(labels(&[("foo", "bar")]).prometheus_hash(), expected);
+        let long = "x".repeat(300);
+        let mut bytes = b"\x01a\xff\x2c\x01\x00".to_vec();
+        bytes.extend_from_slice(long.as_bytes());
+        let expected = twox_hash::XxHash64::oneshot(0, &bytes);
+        assert_eq!(labels(&[("a", &long)]).prometheus_hash(), expected);
     }
 
     #[test]

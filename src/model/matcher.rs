@@ -10,9 +10,8 @@ use regex::Regex;
 use regex_syntax::hir::{Hir, HirKind, Look};
 
 use crate::model::labels::{Labels, is_classic_label_name, quote};
+use crate::model::pattern;
 
-/// Most bytes that one compiled regular expression may take.
-pub const REGEX_BYTES_MAX: usize = 8 << 20;
 /// A regular expression that is a choice of up to this many literals is answered as a set.
 pub const SET_VALUES_MAX: usize = 1_024;
 
@@ -143,13 +142,9 @@ impl Matcher {
 impl Pattern {
     fn new(source: &str) -> Result<Self, MatcherError> {
         let failed = |reason: String| MatcherError { pattern: source.to_owned(), reason };
-        let anchored = format!("^(?s:{source})$");
-        let regex = regex::RegexBuilder::new(&anchored)
-            .size_limit(REGEX_BYTES_MAX)
-            .build()
-            .map_err(|error| failed(error.to_string()))?;
+        let regex = pattern::compile(source).map_err(|error| failed(error.to_string()))?;
         let hir = regex_syntax::Parser::new()
-            .parse(&anchored)
+            .parse(&pattern::anchored(source))
             .map_err(|error| failed(error.to_string()))?;
         let mut set = literals(&hir);
         if let Some(set) = &mut set {

@@ -5,6 +5,7 @@
 pub mod labels;
 pub mod matcher;
 pub mod metadata;
+pub(crate) mod pattern;
 pub mod resolution;
 pub mod sample;
 pub mod time;

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 
+use crate::model::labels::quote;
 use crate::model::{Resolution, Span};
+use crate::promql::printer::format_general;
 use crate::query::resolution::{Source, Stretch};
 
 /// Most warnings, and most infos, that one answer carries.
@@ -77,7 +79,7 @@ impl Annotations {
     /// A quantile outside of `[0, 1]`.
     pub(crate) fn check_quantile(&self, quantile: f64, position: usize) {
         if !(0.0..=1.0).contains(&quantile) {
-            let got = format_g(quantile);
+            let got = format_general(quantile);
             let text = format!("quantile value should be between 0 and 1, got {got}");
             self.warn(text, position);
         }
@@ -89,7 +91,7 @@ impl Annotations {
         if !metric.is_empty() && !suffixes.iter().any(|suffix| metric.ends_with(suffix)) {
             let text = "metric might not be a counter, name does not end in \
                         _total/_sum/_count/_bucket:";
-            self.info(format!("{text} {metric:?}"), position);
+            self.info(format!("{text} {}", quote(metric)), position);
         }
     }
 
@@ -100,7 +102,7 @@ impl Annotations {
                         functions/#histogram_quantile)"
             .to_owned();
         if !metric.is_empty() {
-            text.push_str(&format!(" for metric name {metric:?}"));
+            text.push_str(&format!(" for metric name {}", quote(metric)));
         }
         let mut collected = self.collected.lock();
         let note = collected.infos.entry(text).or_insert(Note { position, repaired: None });
@@ -188,9 +190,9 @@ impl Annotations {
 fn describe(repaired: Repaired) -> String {
     format!(
         "from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
-        format_g(repaired.bucket_min),
-        format_g(repaired.bucket_max),
-        format_g_digits(repaired.difference_max, 2),
+        format_general(repaired.bucket_min),
+        format_general(repaired.bucket_max),
+        format_digits(repaired.difference_max, 2),
         repaired.count,
         utc(repaired.first_ms),
         utc(repaired.last_ms),
@@ -203,28 +205,22 @@ fn utc(ms: i64) -> String {
         .map_or_else(|| ms.to_string(), |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
-/// A number as Go's `%g` writes it.
-pub(crate) fn format_g(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
-    let scientific = format!("{value:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..21).contains(&exponent) && !(exponent >= 6 && mantissa.len() > 1 + 15) {
-        return format!("{value}");
-    }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{mantissa}e{sign}{:02}", exponent.abs())
-}
-
 /// A number as Go's `%.{digits}g` writes it.
-fn format_g_digits(value: f64, digits: usize) -> String {
+fn format_digits(value: f64, digits: usize) -> String {
     let scientific = format!("{value:.*e}", digits.saturating_sub(1));
-    scientific.parse::<f64>().map_or(scientific, format_g)
+    let exponent =
+        scientific.split_once('e').and_then(|(_, exponent)| exponent.parse::<i64>().ok());
+    let rounded: f64 = scientific.parse().unwrap_or(value);
+    match exponent {
+        // Fewer digits than the number has before its point.
+        Some(exponent) if exponent < -4 || exponent >= i64::try_from(digits).unwrap_or(0) => {
+            let mantissa = format!("{rounded:e}");
+            let mantissa = mantissa.split('e').next().unwrap_or_default();
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{mantissa}e{sign}{:02}", exponent.abs())
+        }
+        _ => format_general(rounded),
+    }
 }
 
 #[cfg(test)]
@@ -279,11 +275,16 @@ mod tests {
 
     #[test]
     fn numbers_look_as_in_go() {
-        assert_eq!(format_g(0.1), "0.1");
-        assert_eq!(format_g(-15.0), "-15");
-        assert_eq!(format_g(1e-7), "1e-07");
-        assert_eq!(format_g(f64::INFINITY), "+Inf");
-        assert_eq!(format_g_digits(1234.0, 2), "1200");
-        assert_eq!(format_g_digits(0.012345, 2), "0.012");
+        for (value, digits, expected) in [
+            (1_234.0, 2, "1.2e+03"),
+            (100.0, 2, "1e+02"),
+            (10.0, 2, "10"),
+            (99.9, 2, "1e+02"),
+            (0.012345, 2, "0.012"),
+            (0.0000123, 2, "1.2e-05"),
+            (f64::INFINITY, 2, "+Inf"),
+        ] {
+            assert_eq!(format_digits(value, digits), expected);
+        }
     }
 }

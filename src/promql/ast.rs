@@ -7,6 +7,7 @@
 //! [`crate::promql::parser::DEPTH_MAX`] nodes deep, so recursion over it is safe.
 
 use crate::model::{Matcher, Timestamp};
+use crate::promql::functions::elementary;
 use crate::promql::types::{Function, ValueType};
 
 /// A range of bytes in the text of a query.
@@ -39,6 +40,8 @@ pub struct Expr {
 pub enum ExprKind {
     Number(NumberLiteral),
     String(String),
+    /// A string whose escapes make bytes that are no text. No label holds such.
+    Bytes(Vec<u8>),
     VectorSelector(VectorSelector),
     MatrixSelector(MatrixSelector),
     Subquery(Subquery),
@@ -58,7 +61,7 @@ impl Expr {
     pub fn value_type(&self) -> ValueType {
         match &self.kind {
             ExprKind::Number(_) => ValueType::Scalar,
-            ExprKind::String(_) => ValueType::String,
+            ExprKind::String(_) | ExprKind::Bytes(_) => ValueType::String,
             ExprKind::VectorSelector(_) | ExprKind::Aggregate(_) => ValueType::Instant,
             ExprKind::MatrixSelector(_) | ExprKind::Subquery(_) => ValueType::Range,
             ExprKind::Unary(unary) => unary.operand.value_type(),
@@ -82,6 +85,7 @@ impl Expr {
         match &self.kind {
             ExprKind::Number(_)
             | ExprKind::String(_)
+            | ExprKind::Bytes(_)
             | ExprKind::VectorSelector(_)
             | ExprKind::MatrixSelector(_) => Vec::new(),
             ExprKind::Subquery(subquery) => vec![&subquery.operand],
@@ -285,11 +289,9 @@ impl DurationExpr {
                     DurationOp::Div => left / right,
                     DurationOp::Mod if right == 0.0 => return Err(failed("modulo by zero")),
                     DurationOp::Mod => left % right,
-                    DurationOp::Pow => left.powf(right),
-                    DurationOp::MinOf if left.is_nan() || right.is_nan() => f64::NAN,
-                    DurationOp::MinOf => left.min(right),
-                    DurationOp::MaxOf if left.is_nan() || right.is_nan() => f64::NAN,
-                    DurationOp::MaxOf => left.max(right),
+                    DurationOp::Pow => elementary::pow(left, right),
+                    DurationOp::MinOf => elementary::min(left, right),
+                    DurationOp::MaxOf => elementary::max(left, right),
                 }
             }
         })

@@ -136,6 +136,9 @@ pub fn describe(expr: &Expr) -> Description {
             Description::NumberLiteral { val: format_number(literal.value), duration: None }
         }
         ExprKind::String(text) => Description::StringLiteral { val: text.clone() },
+        ExprKind::Bytes(bytes) => {
+            Description::StringLiteral { val: String::from_utf8_lossy(bytes).into_owned() }
+        }
         ExprKind::Paren(inner) => Description::ParenExpr { expr: boxed(inner) },
         ExprKind::Unary(unary) => {
             Description::UnaryExpr { op: unary.op.as_str(), expr: boxed(&unary.operand) }

@@ -255,7 +255,7 @@ async fn raw_samples(
             })?;
         }
     }
-    series.sort_by(|one, two| one.labels.prometheus_cmp(&two.labels));
+    series.sort_by_cached_key(|series| series.labels.prometheus_key());
     Ok(series)
 }
 
@@ -295,7 +295,7 @@ fn instant(
         samples.push(VectorSample { labels, timestamp: grid.start(), value: cells[0] });
     }
     if !sorted {
-        samples.sort_by(|one, two| one.labels.prometheus_cmp(&two.labels));
+        samples.sort_by_cached_key(|sample| sample.labels.prometheus_key());
     }
     Ok(samples)
 }
@@ -334,6 +334,6 @@ fn matrix(
             (!timestamps.is_empty()).then_some(RangeSeries { labels, timestamps, values })
         })
         .collect();
-    series.sort_by(|one, two| one.labels.prometheus_cmp(&two.labels));
+    series.sort_by_cached_key(|series| series.labels.prometheus_key());
     Ok(series)
 }

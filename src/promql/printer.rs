@@ -28,12 +28,27 @@ pub(crate) fn pretty_within(expr: &Expr, line_max: usize) -> String {
     out
 }
 
+/// A string that is no text: what of it is no UTF-8 is written byte by byte.
+fn quote_bytes(bytes: &[u8]) -> String {
+    let mut out = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        let quoted = quote(chunk.valid());
+        out.push_str(&quoted[1..quoted.len() - 1]);
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// The query in one line.
 impl fmt::Display for Expr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ExprKind::Number(literal) => literal.fmt(f),
             ExprKind::String(text) => f.write_str(&quote(text)),
+            ExprKind::Bytes(bytes) => f.write_str(&quote_bytes(bytes)),
             ExprKind::VectorSelector(selector) => {
                 write_matchers(f, selector)?;
                 // An offset that begins with a parenthesis would take an operator behind it.

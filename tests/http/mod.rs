@@ -2,18 +2,20 @@
 //! process, under a clock that stands still.
 
 mod admin_tsdb;
+mod exports;
 mod resolution;
 mod specification;
 mod sql;
 mod writes;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use aetherdb::clock::ManualClock;
 use aetherdb::http::{HttpOptions, Service, router, serve};
 use aetherdb::query::{QueryOptions, QuerySession};
 use aetherdb::storage::vfs::RealVfs;
-use aetherdb::storage::{Engine, ReplayProgress, StorageOptions};
+use aetherdb::storage::{Engine, ReplayProgress, StorageOptions, WalSync};
 use aetherdb::telemetry::Telemetry;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, RequestBuilder};
@@ -26,7 +28,7 @@ use crate::support::form;
 const NOW_MS: i64 = 1_699_500_010_000;
 
 /// A server and a client for it.
-struct Api {
+pub(crate) struct Api {
     url: String,
     client: Client,
     service: Arc<Service>,
@@ -36,18 +38,18 @@ struct Api {
 
 /// What came back.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: HeaderMap,
     body: Vec<u8>,
 }
 
 impl Answer {
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{:?}", self.text()))
     }
 
@@ -67,14 +69,34 @@ impl Api {
         api
     }
 
+    /// With a small log that is not synced: for those who start many.
+    pub(crate) async fn start_small() -> Self {
+        let storage = |dir: &Path| StorageOptions {
+            wal_sync: WalSync::Never,
+            wal_segment_bytes: 1 << 20,
+            ..StorageOptions::new(dir)
+        };
+        let api = Self::start_over(HttpOptions::default(), QueryOptions::default(), storage).await;
+        api.service.set_ready(Arc::clone(&api.engine));
+        api
+    }
+
     /// Listens as while the log is replayed.
     async fn start_unready(options: HttpOptions, queries: QueryOptions) -> Self {
+        Self::start_over(options, queries, |dir| StorageOptions::new(dir)).await
+    }
+
+    async fn start_over(
+        options: HttpOptions,
+        queries: QueryOptions,
+        storage: impl Fn(&Path) -> StorageOptions,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(NOW_MS));
         let telemetry = Arc::new(Telemetry::default());
         let progress = Arc::new(ReplayProgress::default());
         let engine = Engine::open(
-            StorageOptions::new(dir.path()),
+            storage(dir.path()),
             Arc::new(RealVfs),
             Arc::clone(&clock) as _,
             Arc::clone(&telemetry),
@@ -104,7 +126,7 @@ impl Api {
     }
 
     /// A POST with these headers.
-    async fn post(
+    pub(crate) async fn post(
         &self,
         path: &str,
         headers: &[(&str, &str)],
@@ -116,7 +138,7 @@ impl Api {
         self.send(request).await
     }
 
-    async fn post_form(&self, path: &str, pairs: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post_form(&self, path: &str, pairs: &[(&str, &str)]) -> Answer {
         self.post(path, &[("content-type", "application/x-www-form-urlencoded")], form(pairs)).await
     }
 

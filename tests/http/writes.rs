@@ -1,6 +1,7 @@
 //! Text formats: encodings, partial writes, limits, Influx and exposition.
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use aetherdb::http::HttpOptions;
 use aetherdb::ingest::Limits;
@@ -160,4 +161,34 @@ async fn text_exposition_is_imported_with_its_metadata() {
     assert_eq!(one.text(), metadata.text());
     assert_eq!(api.get("/api/v1/metadata?metric=x").await.json()["data"], json!({}));
     assert_eq!(api.get("/api/v1/metadata?limit=x").await.status, 400);
+}
+
+/// A client that sends all of its body before it reads, as Python's `requests` does, used to meet
+/// a reset connection instead of the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_seen_by_a_client_that_is_still_sending() {
+    let limits = Limits { body_bytes_max: 1 << 20, ..Limits::default() };
+    let options = HttpOptions { limits, ..HttpOptions::default() };
+    let api = Api::start_with(options, QueryOptions::default()).await;
+    let address = api.url.strip_prefix("http://").unwrap().to_owned();
+    let send = move |path: &str, framing: &str, body: &[u8]| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        write!(stream, "POST {path} HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n").unwrap();
+        stream.write_all(body).unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let body = vec![b'x'; 40 << 20];
+    let declared = format!("content-length: {}", body.len());
+    assert_eq!(send("/api/v1/write", &declared, &body), "HTTP/1.1 413");
+    assert_eq!(send("/api/v1/write?atomic=perhaps", &declared, &body), "HTTP/1.1 400");
+    assert_eq!(send("/no/such/path", &declared, &body), "HTTP/1.1 404");
+    let mut chunked = format!("{:x}\r\n", body.len()).into_bytes();
+    chunked.extend_from_slice(&body);
+    chunked.extend_from_slice(b"\r\n0\r\n\r\n");
+    assert_eq!(send("/api/v1/write", "transfer-encoding: chunked", &chunked), "HTTP/1.1 413");
+    // One that asks first is refused before it sends.
+    let asks = format!("{declared}\r\nexpect: 100-continue");
+    assert_eq!(send("/api/v1/write", &asks, b""), "HTTP/1.1 413");
 }

@@ -3,12 +3,15 @@
 //! Our own scripts are in `tests/data/promql`. `AETHER_PROMQL_SCRIPTS=<directory>` runs the
 //! `*.test` files of another directory, for example Prometheus' `promql/promqltest/testdata`, and
 //! prints how many cases of each passed; `AETHER_PROMQL_FAILURES=<number>` bounds the failures
-//! that are shown of each file.
+//! that are shown of each file. `AETHER_PROMQL_HTTP=1` asks that directory's queries through the
+//! HTTP API of a server rather than of the engine.
 
 mod check;
+mod http;
 mod script;
 mod series;
 mod store;
+mod target;
 
 pub(crate) use store::MemoryPart;
 
@@ -20,9 +23,11 @@ use aetherdb::clock::SystemClock;
 use aetherdb::promql::parse;
 use aetherdb::query::{QueryOptions, QuerySession};
 
-use crate::promqltest::check::{Bench, Verdict};
+use crate::promqltest::check::{Judge, Verdict};
+use crate::promqltest::http::OverHttp;
 use crate::promqltest::script::{Command, parse_script};
 use crate::promqltest::store::Store;
+use crate::promqltest::target::{InProcess, Target};
 
 /// What came of a script's evaluations.
 #[derive(Debug, Default)]
@@ -32,13 +37,12 @@ struct Tally {
     failures: Vec<String>,
 }
 
-fn bench() -> Bench {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let session = QuerySession::new(QueryOptions::default(), Arc::new(SystemClock::new())).unwrap();
-    Bench { runtime, session }
+fn in_process() -> InProcess {
+    let clock = Arc::new(SystemClock::new());
+    InProcess::new(QuerySession::new(QueryOptions::default(), clock).unwrap())
 }
 
-fn run(path: &Path, bench: &Bench) -> Tally {
+fn run(path: &Path, target: &mut dyn Target) -> Tally {
     let mut tally = Tally::default();
     let commands = match parse_script(&std::fs::read_to_string(path).unwrap()) {
         Ok(commands) => commands,
@@ -48,24 +52,28 @@ fn run(path: &Path, bench: &Bench) -> Tally {
         }
     };
     let mut store = Store::default();
-    let mut snapshot = store.snapshot();
+    // Loaded before the first query that comes after a change.
+    let mut is_loaded = false;
     for command in &commands {
         match command {
-            Command::Clear => {
-                store = Store::default();
-                snapshot = store.snapshot();
-            }
+            Command::Clear => (store, is_loaded) = (Store::default(), false),
             Command::Load(load) => {
                 store.load(load);
-                snapshot = store.snapshot();
+                is_loaded = false;
             }
-            Command::Eval(eval) => match bench.judge(eval, &store, &snapshot) {
-                Verdict::Passed => tally.passed += 1,
-                Verdict::Skipped(reason) => *tally.skipped.entry(reason).or_default() += 1,
-                Verdict::Failed(why) => {
-                    tally.failures.push(format!("line {}: {}: {why}", eval.line, eval.query));
+            Command::Eval(eval) => {
+                if !is_loaded {
+                    target.load(&store);
+                    is_loaded = true;
                 }
-            },
+                match (Judge { target: &*target }).judge(eval, &store) {
+                    Verdict::Passed => tally.passed += 1,
+                    Verdict::Skipped(reason) => *tally.skipped.entry(reason).or_default() += 1,
+                    Verdict::Failed(why) => {
+                        tally.failures.push(format!("line {}: {}: {why}", eval.line, eval.query));
+                    }
+                }
+            }
         }
     }
     tally
@@ -89,12 +97,10 @@ fn own_scripts() -> Vec<PathBuf> {
 }
 
 /// What is skipped in our own scripts would not be tested at all, so nothing is.
-#[test]
-fn own_scripts_pass() {
-    let bench = bench();
+fn check_own_scripts(target: &mut dyn Target) {
     let mut wrong = Vec::new();
     for path in own_scripts() {
-        let tally = run(&path, &bench);
+        let tally = run(&path, target);
         let name = file_name(&path);
         println!("{name}: {} passed", tally.passed);
         wrong.extend(tally.failures.iter().map(|failure| format!("{name}, {failure}")));
@@ -104,13 +110,26 @@ fn own_scripts_pass() {
 }
 
 #[test]
+fn own_scripts_pass() {
+    check_own_scripts(&mut in_process());
+}
+
+#[test]
+fn own_scripts_pass_over_http() {
+    check_own_scripts(&mut OverHttp::new());
+}
+
+#[test]
 fn scripts_of_the_environment_pass() {
     let Ok(directory) = std::env::var("AETHER_PROMQL_SCRIPTS") else { return };
     let shown = std::env::var("AETHER_PROMQL_FAILURES").ok().and_then(|text| text.parse().ok());
-    let bench = bench();
+    let mut target: Box<dyn Target> = match std::env::var("AETHER_PROMQL_HTTP") {
+        Ok(_) => Box::new(OverHttp::new()),
+        Err(_) => Box::new(in_process()),
+    };
     let mut all = Tally::default();
     for path in scripts(Path::new(&directory)) {
-        let tally = run(&path, &bench);
+        let tally = run(&path, target.as_mut());
         let (passed, failed) = (tally.passed, tally.failures.len());
         println!(
             "{:<28} passed {passed:>4}  failed {failed:>4}  skipped {:?}",

@@ -50,6 +50,11 @@ impl Store {
         self.with_starts.iter().any(|labels| fits(labels, matchers))
     }
 
+    /// All series with their samples.
+    pub(crate) fn series(&self) -> impl Iterator<Item = (&Labels, &BTreeMap<i64, f64>)> {
+        self.series.iter()
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot {
         let series = self
             .series

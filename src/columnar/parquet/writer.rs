@@ -92,6 +92,16 @@ impl<W: Write + Send> RollupFileWriter<W> {
         if self.rows.len() >= self.row_group_rows { self.write_row_group() } else { Ok(()) }
     }
 
+    /// Begins a row group, in which labels may start anew: rows are sorted inside of one.
+    pub fn cut(&mut self) -> parquet::errors::Result<()> {
+        self.write_row_group()
+    }
+
+    /// Where the file goes.
+    pub fn sink(&self) -> &W {
+        self.writer.inner()
+    }
+
     /// Writes what is left and the footer; gives the sink back.
     pub fn finish(mut self) -> parquet::errors::Result<(W, RollupFileSummary)> {
         self.write_row_group()?;

@@ -4,48 +4,33 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use crate::http::export::job::Encoder;
-use crate::http::export::json_lines::push_signed;
+use crate::http::export::raw::Encoder;
 use crate::http::export::stream::ChunkSender;
 use crate::http::export::value;
 use crate::model::{Labels, Samples};
 
 pub(super) struct Csv {
     sink: ChunkSender,
-    /// Names of the label columns, ascending.
-    labels: Vec<String>,
-    /// The cells of the series in front of each of its rows.
-    series: Vec<u8>,
+    labels: LabelCells,
     row: Vec<u8>,
 }
 
 impl Csv {
     pub(super) fn new(mut sink: ChunkSender, labels: &BTreeSet<String>) -> io::Result<Self> {
-        let mut header = b"metric".to_vec();
-        for label in labels {
-            header.push(b',');
-            push_cell(&mut header, label);
-        }
-        header.extend_from_slice(b",timestamp,value\r\n");
-        sink.write_all(&header)?;
-        let labels = labels.iter().cloned().collect();
-        Ok(Self { sink, labels, series: Vec::new(), row: Vec::new() })
+        let labels = LabelCells::new(labels);
+        sink.write_all(&labels.header(["timestamp", "value"]))?;
+        Ok(Self { sink, labels, row: Vec::new() })
     }
 }
 
 impl Encoder for Csv {
     fn push(&mut self, labels: &Labels, samples: &Samples) -> io::Result<()> {
-        self.series.clear();
-        push_cell(&mut self.series, labels.metric_name());
-        for name in &self.labels {
-            self.series.push(b',');
-            push_cell(&mut self.series, labels.get(name).unwrap_or_default());
-        }
-        self.series.push(b',');
+        let series = self.labels.of(labels);
         for (timestamp, value) in samples.timestamps.iter().zip(&samples.values) {
             self.row.clear();
-            self.row.extend_from_slice(&self.series);
-            push_signed(&mut self.row, *timestamp);
+            self.row.extend_from_slice(series);
+            self.row.push(b',');
+            value::push_signed(&mut self.row, *timestamp);
             self.row.push(b',');
             value::push_text(&mut self.row, *value);
             self.row.extend_from_slice(b"\r\n");
@@ -63,8 +48,42 @@ impl Encoder for Csv {
     }
 }
 
+/// The cells of a series in front of each of its rows: metric and labels.
+pub(super) struct LabelCells {
+    /// Ascending.
+    names: Vec<String>,
+    cells: Vec<u8>,
+}
+
+impl LabelCells {
+    pub(super) fn new(names: &BTreeSet<String>) -> Self {
+        Self { names: names.iter().cloned().collect(), cells: Vec::new() }
+    }
+
+    /// The first line, with the names of the columns behind the labels.
+    pub(super) fn header<'a>(&'a self, behind: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
+        let mut header = b"metric".to_vec();
+        for name in self.names.iter().map(String::as_str).chain(behind) {
+            header.push(b',');
+            push_cell(&mut header, name);
+        }
+        header.extend_from_slice(b"\r\n");
+        header
+    }
+
+    pub(super) fn of(&mut self, labels: &Labels) -> &[u8] {
+        self.cells.clear();
+        push_cell(&mut self.cells, labels.metric_name());
+        for name in &self.names {
+            self.cells.push(b',');
+            push_cell(&mut self.cells, labels.get(name).unwrap_or_default());
+        }
+        &self.cells
+    }
+}
+
 /// Appends a cell, in quotes if it needs them.
-pub(super) fn push_cell(out: &mut Vec<u8>, text: &str) {
+fn push_cell(out: &mut Vec<u8>, text: &str) {
     if !text.contains(['"', ',', '\n', '\r']) {
         return out.extend_from_slice(text.as_bytes());
     }

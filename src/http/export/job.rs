@@ -1,129 +1,81 @@
 //! The work of an export: what is selected before the answer begins, and the reading behind it.
 
-use std::collections::BTreeSet;
 use std::io;
 
-use crate::columnar::parquet::LabelColumns;
-use crate::http::export::csv::Csv;
-use crate::http::export::format::ExportFormat;
-use crate::http::export::json_lines::JsonLines;
-use crate::http::export::openmetrics::{self, Family, OpenMetrics};
+use crate::http::export::raw::RawExport;
 use crate::http::export::request::ExportRequest;
+use crate::http::export::rollups::RollupExport;
 use crate::http::export::stream::ChunkSender;
-use crate::http::export::table::{Arrow, Parquet};
-use crate::model::{Labels, METRIC_NAME, Samples, TimeRange};
-use crate::storage::{Engine, SelectedSeries, Snapshot, SnapshotReader, StorageError};
-
-/// Samples of a series that are held at once, about: the length of the slices in which a series
-/// is read follows from how dense it is.
-const SLICE_SAMPLES: usize = 256 << 10;
-/// The first slice of a series, and the longest.
-const SLICE_MS: i64 = 86_400_000;
-const SLICE_MS_MAX: i64 = 32 * SLICE_MS;
-/// How much longer the next slice is where a series is sparse.
-const SLICE_GROWTH: i64 = 4;
-
-/// Turns series into the bytes of one format.
-pub(super) trait Encoder {
-    /// Adds samples of a series: ascending, and after those it had before.
-    fn push(&mut self, labels: &Labels, samples: &Samples) -> io::Result<()>;
-
-    fn sink(&self) -> &ChunkSender;
-
-    /// Writes what is left.
-    fn finish(self: Box<Self>) -> io::Result<ChunkSender>;
-}
+use crate::query::{QueryError, QueryLimits};
+use crate::storage::{Engine, StorageError};
 
 /// Everything that must be known before the first byte.
 #[derive(Debug)]
-pub(super) struct Plan {
-    snapshot: Snapshot,
-    request: ExportRequest,
-    /// Ascending by labels, or by family for OpenMetrics.
-    series: Vec<SelectedSeries>,
-    /// Of OpenMetrics only.
-    families: Vec<Family>,
-    /// Label names of the series, for formats that have columns.
-    labels: BTreeSet<String>,
+pub(super) enum Plan {
+    Raw(RawExport),
+    Rollups(RollupExport),
 }
 
 impl Plan {
-    /// The first pass: which series there are, and which labels they have.
-    pub(super) fn select(
-        snapshot: Snapshot,
-        mut request: ExportRequest,
+    /// The first pass over what is asked for.
+    pub(super) async fn prepare(
         engine: &Engine,
-    ) -> Result<Self, StorageError> {
-        if request.selectors.is_empty() {
-            request.selectors.push(Vec::new());
-        }
-        let stored = snapshot.time_range();
-        request.range =
-            request.range.zip(stored).and_then(|(asked, stored)| asked.intersect(stored));
-        let mut series = Vec::new();
-        if let Some(range) = request.range {
-            for matchers in &request.selectors {
-                series.append(&mut snapshot.select(matchers, range)?);
+        request: &ExportRequest,
+        limits: QueryLimits,
+    ) -> Result<Self, QueryError> {
+        let snapshot = engine.snapshot();
+        let plan = match request.resolution {
+            None => Self::Raw(RawExport::select(snapshot, request, engine.metadata())?),
+            Some(resolution) => {
+                Self::Rollups(RollupExport::select(&snapshot, resolution, request, limits).await?)
             }
-        }
-        if request.selectors.len() > 1 {
-            series.sort_by(|left, right| left.labels.cmp(&right.labels));
-            series.dedup_by(|left, right| left.labels == right.labels);
-        }
-        let mut labels = BTreeSet::new();
-        for one in &series {
-            for (name, _) in one.labels.iter().filter(|(name, _)| *name != METRIC_NAME) {
-                if !labels.contains(name) {
-                    labels.insert(name.to_owned());
-                }
-            }
-        }
-        let mut families = Vec::new();
-        if request.format == ExportFormat::OpenMetrics {
-            (series, families) = openmetrics::by_family(series, engine.metadata());
-        }
-        Ok(Self { snapshot, request, series, families, labels })
+        };
+        limits.check_series(plan.series_count())?;
+        Ok(plan)
     }
 
     pub(super) fn series_count(&self) -> usize {
-        self.series.len()
+        match self {
+            Self::Raw(export) => export.series_count(),
+            Self::Rollups(export) => export.series_count(),
+        }
     }
 
     /// What is known to be missing before anything is read.
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.snapshot.warnings()
+        match self {
+            Self::Raw(export) => export.warnings(),
+            Self::Rollups(export) => export.warnings(),
+        }
     }
 
-    fn encoder(&mut self, sink: ChunkSender) -> io::Result<Box<dyn Encoder>> {
-        let columns = || {
-            let mut columns = LabelColumns::new();
-            self.labels.iter().for_each(|label| columns.add(label));
-            columns
+    /// Reads, encodes and sends until all is sent, something breaks, or the client is gone. Takes
+    /// a thread that may block.
+    pub(super) fn run(self, sink: ChunkSender) {
+        let sent = match self {
+            Self::Raw(export) => export.run(sink),
+            Self::Rollups(export) => export.run(sink),
         };
-        Ok(match self.request.format {
-            ExportFormat::JsonLines => {
-                Box::new(JsonLines::new(sink, self.request.rows_per_line_max))
+        match sent {
+            Ok(Done { rows, bytes }) => tracing::info!(rows, bytes, "exported"),
+            Err(Broken::Stream(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                tracing::info!("the client of an export went away");
             }
-            ExportFormat::Csv => Box::new(Csv::new(sink, &self.labels)?),
-            ExportFormat::Parquet => Box::new(Parquet::new(sink, &columns())?),
-            ExportFormat::Arrow => Box::new(Arrow::new(sink, &columns())?),
-            ExportFormat::OpenMetrics => {
-                Box::new(OpenMetrics::new(sink, std::mem::take(&mut self.families)))
-            }
-        })
+            Err(error) => tracing::warn!(%error, "an export was broken off"),
+        }
     }
 }
 
-/// An export under way.
+/// What was sent.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) plan: Plan,
-    pub(super) sender: ChunkSender,
+pub(super) struct Done {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
 }
 
 /// Why an export is not whole.
 #[derive(Debug, thiserror::Error)]
-enum Broken {
+pub(super) enum Broken {
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
@@ -131,166 +83,4 @@ enum Broken {
     /// What a reader would otherwise take for all there is.
     #[error("samples are missing: {0}")]
     Incomplete(String),
-}
-
-impl Job {
-    /// Reads, encodes and sends until all is sent, something breaks, or the client is gone.
-    pub(super) fn run(self) {
-        let format = self.plan.request.format;
-        match self.export() {
-            Ok((samples, bytes)) => tracing::info!(?format, samples, bytes, "exported"),
-            Err(Broken::Stream(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                tracing::info!(?format, "the client of an export went away");
-            }
-            Err(error) => tracing::warn!(?format, %error, "an export was broken off"),
-        }
-    }
-
-    /// Samples and bytes that were sent.
-    fn export(self) -> Result<(u64, u64), Broken> {
-        let Self { mut plan, sender } = self;
-        let known = plan.warnings();
-        let mut encoder = plan.encoder(sender)?;
-        let mut slices = Slices::new(&plan.snapshot);
-        let mut samples = 0;
-        if let Some(range) = plan.request.range {
-            for series in &plan.series {
-                encoder.sink().check()?;
-                slices.read(series, range, |slice| {
-                    samples += slice.len() as u64;
-                    encoder.push(&series.labels, slice)
-                })?;
-            }
-        }
-        if let Some(missing) = plan.warnings().into_iter().find(|found| !known.contains(found)) {
-            return Err(Broken::Incomplete(missing));
-        }
-        let bytes = encoder.finish()?.end()?;
-        Ok((samples, bytes))
-    }
-}
-
-/// Reads series slice by slice.
-struct Slices {
-    reader: SnapshotReader,
-    /// Where there may be samples at all: ascending, disjoint.
-    stored: Vec<TimeRange>,
-    samples: Samples,
-}
-
-impl Slices {
-    fn new(snapshot: &Snapshot) -> Self {
-        let ranges = snapshot.parts().iter().filter_map(|part| part.time_range());
-        let mut ranges: Vec<TimeRange> = ranges.collect();
-        ranges.sort_by_key(|range| range.start());
-        let mut stored: Vec<TimeRange> = Vec::new();
-        for range in ranges {
-            match stored.last_mut() {
-                Some(last) if range.start() <= last.end() => *last = last.hull(range),
-                _ => stored.push(range),
-            }
-        }
-        Self { reader: snapshot.reader(), stored, samples: Samples::default() }
-    }
-
-    fn read(
-        &mut self,
-        series: &SelectedSeries,
-        range: TimeRange,
-        mut each: impl FnMut(&Samples) -> io::Result<()>,
-    ) -> Result<(), Broken> {
-        for stretch in self.stored.iter().filter_map(|stored| stored.intersect(range)) {
-            let (mut start, mut slice_ms) = (stretch.start(), SLICE_MS);
-            loop {
-                let end = start.saturating_add(slice_ms - 1).min(stretch.end());
-                let slice = TimeRange::new(start, end).expect("starts where its stretch does");
-                self.reader.read(series, slice, &mut self.samples)?;
-                let count = self.samples.len();
-                if count > 0 {
-                    each(&self.samples)?;
-                }
-                if count > SLICE_SAMPLES {
-                    slice_ms = (slice_ms / 2).max(1);
-                } else if count < SLICE_SAMPLES / 8 {
-                    slice_ms = (slice_ms * SLICE_GROWTH).min(SLICE_MS_MAX);
-                }
-                if end == stretch.end() {
-                    break;
-                }
-                start = end + 1;
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::model::Matcher;
-    use crate::storage::{Part, PartSeries, ReadStats, SeriesReader};
-
-    /// One series with a sample at each of these times.
-    #[derive(Debug)]
-    struct Times(Vec<i64>);
-
-    impl Part for Times {
-        fn name(&self) -> String {
-            "times".to_owned()
-        }
-
-        fn time_range(&self) -> Option<TimeRange> {
-            TimeRange::new(*self.0.first()?, *self.0.last()?)
-        }
-
-        fn select(&self, _: &[Matcher], _: TimeRange) -> Result<Vec<PartSeries>, StorageError> {
-            Ok(vec![PartSeries { labels: Labels::empty(), local: 0 }])
-        }
-
-        fn reader(self: Arc<Self>) -> Box<dyn SeriesReader> {
-            Box::new(Reader(self))
-        }
-    }
-
-    struct Reader(Arc<Times>);
-
-    impl SeriesReader for Reader {
-        fn read(
-            &mut self,
-            _: u32,
-            range: TimeRange,
-            out: &mut Samples,
-        ) -> Result<ReadStats, StorageError> {
-            let times = self.0.0.iter().filter(|at| range.contains(**at));
-            times.for_each(|at| out.push(*at, 1.0));
-            Ok(ReadStats::default())
-        }
-    }
-
-    #[test]
-    fn slices_give_every_sample_once_and_stay_short() {
-        let dense: Vec<i64> = (0..3 << 20).map(|step| 1_700_000_000_000 + step * 100).collect();
-        let sparse: Vec<i64> =
-            (0..1000).map(|step| 1_600_000_000_000 + step * 50_000_000).collect();
-        let parts = [vec![i64::MIN, i64::MIN + 1], vec![-1, 0], sparse, dense, vec![i64::MAX]];
-        let mut times = parts.concat();
-        times.sort_unstable();
-        let parts = parts.map(|times| Arc::new(Times(times)) as Arc<dyn Part>);
-        let view = Snapshot::new(parts.to_vec(), Vec::new(), Vec::new());
-        let series = view.select(&[], TimeRange::ALL).unwrap();
-        for range in [TimeRange::ALL, TimeRange::new(0, 1_690_000_000_000).unwrap()] {
-            let (mut slices, mut found, mut longest) = (Slices::new(&view), Vec::new(), 0);
-            let each = |slice: &Samples| {
-                found.extend_from_slice(&slice.timestamps);
-                longest = longest.max(slice.len());
-                Ok(())
-            };
-            slices.read(&series[0], range, each).unwrap();
-            let wanted: Vec<_> = times.iter().copied().filter(|at| range.contains(*at)).collect();
-            assert_eq!(found, wanted);
-            assert!(longest <= 4 * SLICE_SAMPLES, "{longest}");
-        }
-    }
 }

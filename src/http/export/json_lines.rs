@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 
-use crate::http::export::job::Encoder;
+use crate::http::export::raw::Encoder;
 use crate::http::export::stream::ChunkSender;
 use crate::http::export::value;
 use crate::http::json;
@@ -36,7 +36,7 @@ impl Encoder for JsonLines {
             line.extend_from_slice(br#","values":"#);
             json::push_array(line, values, |out, value| value::push_json(out, *value));
             line.extend_from_slice(br#","timestamps":"#);
-            json::push_array(line, timestamps, |out, at| push_signed(out, *at));
+            json::push_array(line, timestamps, |out, at| value::push_signed(out, *at));
             line.extend_from_slice(b"}\n");
             self.sink.write_all(line)?;
         }
@@ -50,9 +50,4 @@ impl Encoder for JsonLines {
     fn finish(self: Box<Self>) -> io::Result<ChunkSender> {
         Ok(self.sink)
     }
-}
-
-/// Appends an integer.
-pub(super) fn push_signed(out: &mut Vec<u8>, number: i64) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }

@@ -1,9 +1,9 @@
 //! `/api/v1/export`: the samples of the series that match, or their rollups, as a stream.
 //!
 //! `request` reads what is asked for → a first pass selects the series and their labels, as a
-//! query does → [`job`] reads series after series from one snapshot on a thread of its own, an
-//! encoder turns them into bytes, and `stream` hands these to the connection, no faster than the
-//! client takes them.
+//! query does → `raw` or `rollups` read series after series from one snapshot on a thread of its
+//! own, an encoder turns them into bytes, and `stream` hands these to the connection, no faster
+//! than the client takes them.
 //!
 //! Invariant: a body that ends well is whole; whatever goes wrong behind its first byte breaks the
 //! connection instead. Memory is bounded by a slice of one series, one row group and the chunks
@@ -14,7 +14,9 @@ mod format;
 mod job;
 mod json_lines;
 mod openmetrics;
+mod raw;
 mod request;
+mod rollups;
 mod stream;
 mod table;
 mod value;
@@ -27,12 +29,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use crate::http::error::{ApiError, ErrorType};
-use crate::http::export::job::{Job, Plan};
+use crate::http::export::job::Plan;
 use crate::http::export::request::ExportRequest;
 use crate::http::params::Params;
 use crate::http::respond;
 use crate::http::service::{HttpOptions, Ready, Service};
-use crate::query::QueryError;
 
 /// How many series the export holds, for a client that shows progress.
 const SERIES: HeaderName = HeaderName::from_static("x-aetherdb-export-series");
@@ -48,26 +49,16 @@ pub(crate) async fn export(
 ) -> Result<Response, ApiError> {
     let request = ExportRequest::parse(&params, &headers)?;
     let format = request.format;
-    if let Some(resolution) = request.resolution {
-        let message = format!("{resolution} rollups cannot be exported yet");
-        return Err(ApiError::new(ErrorType::NotImplemented, message));
-    }
     let turn = Arc::clone(&service.exports).try_acquire_owned().map_err(|_| {
         let max = service.options.exports_max;
         let setting = HttpOptions::EXPORTS_SETTING;
         let message = format!("{max} exports are running already (setting {setting})");
         ApiError::new(ErrorType::Unavailable, message)
     })?;
-    let snapshot = engine.snapshot();
-    let (timeout, series_max) = {
-        let limits = service.queries.limits();
-        (limits.timeout, *limits)
-    };
-    let planning = service.queries.run(timeout, async move {
-        let plan = Plan::select(snapshot, request, &engine).map_err(QueryError::from)?;
-        series_max.check_series(plan.series_count())?;
-        Ok(plan)
-    });
+    let limits = *service.queries.limits();
+    let planning = service
+        .queries
+        .run(limits.timeout, async move { Plan::prepare(&engine, &request, limits).await });
     let plan = planning.await?.value;
 
     let mut response = respond::empty(StatusCode::OK);
@@ -81,7 +72,7 @@ pub(crate) async fn export(
     let (sender, body) = stream::channel(service.options.export_timeout);
     *response.body_mut() = Body::from_stream(body);
     tokio::task::spawn_blocking(move || {
-        Job { plan, sender }.run();
+        plan.run(sender);
         drop(turn);
     });
     Ok(response)

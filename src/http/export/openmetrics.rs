@@ -11,7 +11,7 @@
 
 use std::io::{self, Write};
 
-use crate::http::export::job::Encoder;
+use crate::http::export::raw::Encoder;
 use crate::http::export::stream::ChunkSender;
 use crate::http::export::value;
 use crate::http::json;

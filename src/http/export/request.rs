@@ -13,7 +13,7 @@ const ROWS_PER_LINE_MAX: usize = 10_000;
 /// The parameters of one export.
 #[derive(Debug, Clone)]
 pub(super) struct ExportRequest {
-    /// Series that match one of these; all series if there is none.
+    /// Series that match one of these.
     pub(super) selectors: Vec<Vec<Matcher>>,
     /// `None` if no time lies between `start` and `end`.
     pub(super) range: Option<TimeRange>,
@@ -41,8 +41,12 @@ impl ExportRequest {
         let rows_per_line = usize::try_from(rows_per_line).map_err(|_| {
             ApiError::invalid_parameter("max_rows_per_line", "must be non-negative")
         })?;
+        let mut selectors = selectors(params)?;
+        if selectors.is_empty() {
+            selectors.push(Vec::new());
+        }
         Ok(Self {
-            selectors: selectors(params)?,
+            selectors,
             range: params.range()?,
             resolution,
             format,

@@ -15,7 +15,7 @@ use parquet::schema::types::ColumnPath;
 use crate::columnar::parquet::LabelColumns;
 use crate::columnar::parquet::columns::{TIMESTAMP, VALUE};
 use crate::columnar::table::{LABELS_KEY, SampleTable, labels_json};
-use crate::http::export::job::Encoder;
+use crate::http::export::raw::Encoder;
 use crate::http::export::stream::ChunkSender;
 use crate::model::{Labels, Samples};
 

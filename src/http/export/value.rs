@@ -44,6 +44,11 @@ pub(super) fn push_json(out: &mut Vec<u8>, value: f64) {
     }
 }
 
+/// Appends an integer.
+pub(super) fn push_signed(out: &mut Vec<u8>, number: i64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

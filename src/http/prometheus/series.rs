@@ -65,7 +65,7 @@ pub(crate) async fn series(
                 found.extend(selected.into_iter().map(|series| series.labels));
             }
         }
-        found.sort_by(Labels::prometheus_cmp);
+        found.sort_by_cached_key(Labels::prometheus_key);
         found.dedup();
         let mut listing = Listing::new(found, limit, &snapshot);
         if bounded && listing.truncated {

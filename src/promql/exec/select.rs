@@ -39,6 +39,8 @@ pub(crate) struct Choose {
     choice: Choice,
     groups: Arc<[u32]>,
     group_count: usize,
+    /// The place of each row among equals.
+    ranks: Arc<[u32]>,
     steps: usize,
     title: String,
 }
@@ -47,19 +49,22 @@ impl Choose {
     pub(crate) fn plan(
         input: Arc<dyn ExecutionPlan>,
         choice: Choice,
-        groups: Arc<[u32]>,
-        group_count: usize,
+        (groups, group_count): (Arc<[u32]>, usize),
+        ranks: Arc<[u32]>,
         steps: usize,
         title: String,
     ) -> Arc<dyn ExecutionPlan> {
         let schema = input.schema();
-        let node = Self { choice, groups, group_count, steps, title };
+        let node = Self { choice, groups, group_count, ranks, steps, title };
         NodeExec::plan(node, schema, vec![input])
     }
 
     async fn choose(self: Arc<Self>, run: Run) -> Result<Vec<RecordBatch>, QueryError> {
         let input = Matrix::collect(&run, 0, self.groups.len(), self.steps).await?;
-        let members = input.members(&self.groups, self.group_count);
+        let mut members = input.members(&self.groups, self.group_count);
+        for members in &mut members {
+            members.sort_unstable_by_key(|number| self.ranks[*number as usize]);
+        }
         // Rows that are chosen at any step, in the order in which they will be shown.
         let mut shown: Vec<u32> = Vec::new();
         let mut kept = vec![false; self.groups.len() * self.steps];
@@ -103,8 +108,12 @@ impl Choose {
     /// Reduces a group's values to the chosen ones, best first.
     fn choose_step(&self, step: usize, present: &mut Vec<(f64, u32)>) {
         match &self.choice {
-            Choice::Top(count) => keep_first(present, count.at(step), |one, two| two.0 > one.0),
-            Choice::Bottom(count) => keep_first(present, count.at(step), |one, two| two.0 < one.0),
+            Choice::Top(count) => {
+                keep_first(present, &self.ranks, count.at(step), |one, two| two > one);
+            }
+            Choice::Bottom(count) => {
+                keep_first(present, &self.ranks, count.at(step), |one, two| two < one);
+            }
             Choice::Limit(count) => present.truncate(whole(count.at(step))),
             Choice::Ratio(ratio, places) => {
                 let ratio = ratio.at(step).clamp(-1.0, 1.0);
@@ -121,17 +130,20 @@ impl Choose {
 /// the order of their series.
 fn keep_first(
     present: &mut Vec<(f64, u32)>,
+    ranks: &[u32],
     count: f64,
-    after: impl Fn(&(f64, u32), &(f64, u32)) -> bool,
+    after: impl Fn(f64, f64) -> bool,
 ) {
     let count = whole(count);
-    let order = |one: &(f64, u32), two: &(f64, u32)| match (one.0.is_nan(), two.0.is_nan()) {
-        (true, true) => one.1.cmp(&two.1),
-        (true, false) => Ordering::Greater,
-        (false, true) => Ordering::Less,
-        (false, false) if after(one, two) => Ordering::Greater,
-        (false, false) if after(two, one) => Ordering::Less,
-        (false, false) => one.1.cmp(&two.1),
+    let order = |one: &(f64, u32), two: &(f64, u32)| {
+        let by_value = match (one.0.is_nan(), two.0.is_nan()) {
+            (true, false) => Ordering::Greater,
+            (false, true) => Ordering::Less,
+            (false, false) if after(one.0, two.0) => Ordering::Greater,
+            (false, false) if after(two.0, one.0) => Ordering::Less,
+            (true, true) | (false, false) => Ordering::Equal,
+        };
+        by_value.then_with(|| ranks[one.1 as usize].cmp(&ranks[two.1 as usize]))
     };
     if count < present.len() {
         if count == 0 {
@@ -306,19 +318,19 @@ impl Node for SampleQuantile {
 }
 
 /// How an instant vector is sorted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SortBy {
     Ascending,
     Descending,
-    /// The rank of each row.
-    Rank(Arc<[u32]>),
+    Rank,
 }
 
 /// `sort` and its kin, of one step.
 #[derive(Debug)]
 pub(crate) struct Sort {
     by: SortBy,
-    rows: usize,
+    /// The rank of each row, among equals or among all.
+    ranks: Arc<[u32]>,
     title: String,
 }
 
@@ -326,24 +338,24 @@ impl Sort {
     pub(crate) fn plan(
         input: Arc<dyn ExecutionPlan>,
         by: SortBy,
-        rows: usize,
+        ranks: Arc<[u32]>,
         title: String,
     ) -> Arc<dyn ExecutionPlan> {
         let schema = input.schema();
-        NodeExec::plan(Self { by, rows, title }, schema, vec![input])
+        NodeExec::plan(Self { by, ranks, title }, schema, vec![input])
     }
 
     async fn sort(self: Arc<Self>, run: Run) -> Result<Vec<RecordBatch>, QueryError> {
-        let input = Matrix::collect(&run, 0, self.rows, 1).await?;
+        let input = Matrix::collect(&run, 0, self.ranks.len(), 1).await?;
         let mut rows: Vec<(f64, u32)> = Vec::with_capacity(input.order().len());
         for number in input.order() {
             rows.extend(input.row(*number).map(|row| (row[0], *number)));
         }
         let all = f64::INFINITY;
-        match &self.by {
-            SortBy::Ascending => keep_first(&mut rows, all, |one, two| two.0 < one.0),
-            SortBy::Descending => keep_first(&mut rows, all, |one, two| two.0 > one.0),
-            SortBy::Rank(ranks) => rows.sort_by_key(|(_, number)| ranks[*number as usize]),
+        match self.by {
+            SortBy::Ascending => keep_first(&mut rows, &self.ranks, all, |one, two| two < one),
+            SortBy::Descending => keep_first(&mut rows, &self.ranks, all, |one, two| two > one),
+            SortBy::Rank => rows.sort_by_key(|(_, number)| self.ranks[*number as usize]),
         }
         let mut builder = VectorBuilder::new(1, rows.len());
         for (value, number) in rows {

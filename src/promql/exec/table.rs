@@ -40,6 +40,18 @@ impl SeriesTable {
         Arc::new(Self { rows: self.rows.iter().map(drop).collect() })
     }
 
+    /// The place of each row in Prometheus' order of label sets, in which it looks at series: it
+    /// decides who comes first of equals.
+    pub(crate) fn ranks(&self) -> Arc<[u32]> {
+        let mut order: Vec<u32> = (0u32..).take(self.len()).collect();
+        order.sort_by_cached_key(|row| self.labels(*row).prometheus_key());
+        let mut ranks = vec![0; order.len()];
+        for (rank, row) in (0u32..).zip(order) {
+            ranks[row as usize] = rank;
+        }
+        ranks.into()
+    }
+
     pub(crate) fn labels(&self, row: u32) -> &Labels {
         &self.rows[row as usize].labels
     }

@@ -2,6 +2,7 @@
 
 use std::f64::consts::PI;
 
+use crate::promql::functions::elementary;
 use crate::promql::types::FunctionId;
 
 /// The function of one number that a name stands for, if it is one.
@@ -10,24 +11,24 @@ pub fn function(id: FunctionId) -> Option<fn(f64) -> f64> {
         FunctionId::Abs => f64::abs,
         FunctionId::Ceil => f64::ceil,
         FunctionId::Floor => f64::floor,
-        FunctionId::Exp => f64::exp,
-        FunctionId::Ln => f64::ln,
-        FunctionId::Log2 => f64::log2,
-        FunctionId::Log10 => f64::log10,
+        FunctionId::Exp => elementary::exp,
+        FunctionId::Ln => elementary::ln,
+        FunctionId::Log2 => elementary::log2,
+        FunctionId::Log10 => elementary::log10,
         FunctionId::Sqrt => f64::sqrt,
         FunctionId::Sgn => sgn,
-        FunctionId::Sin => f64::sin,
-        FunctionId::Cos => f64::cos,
-        FunctionId::Tan => f64::tan,
-        FunctionId::Asin => f64::asin,
-        FunctionId::Acos => f64::acos,
-        FunctionId::Atan => f64::atan,
-        FunctionId::Sinh => f64::sinh,
-        FunctionId::Cosh => f64::cosh,
-        FunctionId::Tanh => f64::tanh,
-        FunctionId::Asinh => f64::asinh,
-        FunctionId::Acosh => f64::acosh,
-        FunctionId::Atanh => f64::atanh,
+        FunctionId::Sin => elementary::sin,
+        FunctionId::Cos => elementary::cos,
+        FunctionId::Tan => elementary::tan,
+        FunctionId::Asin => elementary::asin,
+        FunctionId::Acos => elementary::acos,
+        FunctionId::Atan => elementary::atan,
+        FunctionId::Sinh => elementary::sinh,
+        FunctionId::Cosh => elementary::cosh,
+        FunctionId::Tanh => elementary::tanh,
+        FunctionId::Asinh => elementary::asinh,
+        FunctionId::Acosh => elementary::acosh,
+        FunctionId::Atanh => elementary::atanh,
         FunctionId::Deg => |radians| radians * 180.0 / PI,
         FunctionId::Rad => |degrees| degrees * PI / 180.0,
         _ => return None,
@@ -52,20 +53,21 @@ pub fn round(value: f64, to_nearest: f64) -> f64 {
     (value * inverse + 0.5).floor() / inverse
 }
 
-/// The value, but not below `min` nor above `max`; nothing at all if there is no such number.
+/// The value, but not below `min` nor above `max`; nothing at all if there is no such number. NaN
+/// stays, unless a bound is the infinity that all values are beyond.
 pub fn clamp(value: f64, min: f64, max: f64) -> Option<f64> {
     let is_empty = max < min;
-    (!is_empty).then(|| clamp_min(clamp_max(value, max), min))
+    (!is_empty).then(|| elementary::max(min, elementary::min(max, value)))
 }
 
-/// The smaller of both; NaN if one is.
+/// The value, but not above `max`.
 pub fn clamp_max(value: f64, max: f64) -> f64 {
-    if value.is_nan() || max.is_nan() { f64::NAN } else { value.min(max) }
+    elementary::max(f64::NEG_INFINITY, elementary::min(max, value))
 }
 
-/// The larger of both; NaN if one is.
+/// The value, but not below `min`.
 pub fn clamp_min(value: f64, min: f64) -> f64 {
-    if value.is_nan() || min.is_nan() { f64::NAN } else { value.max(min) }
+    elementary::max(min, elementary::min(f64::INFINITY, value))
 }
 
 #[cfg(test)]
@@ -126,5 +128,8 @@ mod tests {
         assert!(clamp(1.0, f64::NAN, 3.0).is_some_and(f64::is_nan));
         assert!(clamp_max(1.0, f64::NAN).is_nan());
         assert_eq!(clamp_min(1.0, f64::NEG_INFINITY), 1.0);
+        assert_eq!(clamp_min(f64::NAN, f64::INFINITY), f64::INFINITY);
+        assert_eq!(clamp_max(f64::NAN, f64::NEG_INFINITY), f64::NEG_INFINITY);
+        assert!(clamp_min(f64::NAN, 0.0).is_nan());
     }
 }

@@ -4,8 +4,7 @@
 
 use regex::Regex;
 
-use crate::model::matcher::REGEX_BYTES_MAX;
-use crate::model::{Labels, LabelsBuilder, METRIC_NAME};
+use crate::model::{Labels, LabelsBuilder, METRIC_NAME, pattern};
 
 /// Sets a label to what a regular expression finds in another.
 #[derive(Debug, Clone)]
@@ -24,9 +23,7 @@ impl LabelReplace {
         source: &str,
         regex: &str,
     ) -> Result<Self, String> {
-        let compiled = regex::RegexBuilder::new(&format!("^(?s:{regex})$"))
-            .size_limit(REGEX_BYTES_MAX)
-            .build()
+        let compiled = pattern::compile(regex)
             .map_err(|_| format!("invalid regular expression in label_replace(): {regex}"))?;
         if destination.is_empty() {
             return Err("invalid destination label name in label_replace(): ".to_owned());

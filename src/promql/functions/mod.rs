@@ -2,6 +2,7 @@
 //!
 //! They know no plan, no row and no step; `exec` calls them.
 
+pub(crate) mod elementary;
 pub mod histogram;
 pub mod instant;
 pub mod label;

@@ -7,46 +7,44 @@ const SECONDS_PER_DAY: i64 = 86_400;
 /// The function of a time that a name stands for, if it is one.
 pub fn function(id: FunctionId) -> Option<fn(f64) -> f64> {
     Some(match id {
-        FunctionId::Minute => |time| part(time, |seconds| seconds.rem_euclid(3_600) / 60),
-        FunctionId::Hour => {
-            |time| part(time, |seconds| seconds.rem_euclid(SECONDS_PER_DAY) / 3_600)
-        }
+        FunctionId::Minute => |time| part(time, |_, second| second % 3_600 / 60),
+        FunctionId::Hour => |time| part(time, |_, second| second / 3_600),
         // The epoch was a Thursday, and Sunday is 0.
-        FunctionId::DayOfWeek => |time| part(time, |seconds| (day(seconds) + 4).rem_euclid(7)),
-        FunctionId::DayOfMonth => |time| part(time, |seconds| Date::of(day(seconds)).day),
-        FunctionId::DayOfYear => |time| {
-            part(time, |seconds| {
-                let days = day(seconds);
-                days - first_day(Date::of(days).year, 1) + 1
-            })
-        },
+        FunctionId::DayOfWeek => |time| part(time, |day, _| (day + 4).rem_euclid(7)),
+        FunctionId::DayOfMonth => |time| part(time, |day, _| Date::of(day).day),
+        FunctionId::DayOfYear => {
+            |time| part(time, |day, _| day - first_day(Date::of(day).year, 1) + 1)
+        }
         FunctionId::DaysInMonth => |time| {
-            part(time, |seconds| {
-                let Date { year, month, .. } = Date::of(day(seconds));
+            part(time, |day, _| {
+                let Date { year, month, .. } = Date::of(day);
                 let (next_year, next) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
                 first_day(next_year, next) - first_day(year, month)
             })
         },
-        FunctionId::Month => |time| part(time, |seconds| Date::of(day(seconds)).month),
-        FunctionId::Year => |time| part(time, |seconds| Date::of(day(seconds)).year),
+        FunctionId::Month => |time| part(time, |day, _| Date::of(day).month),
+        FunctionId::Year => |time| part(time, |day, _| Date::of(day).year),
         _ => return None,
     })
 }
 
-/// A part of a time, cut to the second; NaN for what is no time.
-fn part(time: f64, part: impl Fn(i64) -> i64) -> f64 {
-    // 2^63, the first number of seconds that does not fit.
+/// A part of a time, by its day since 1970 and the second of that day.
+///
+/// Prometheus makes a 64-bit integer of the number, which on amd64 turns NaN and all that does not
+/// fit into the lowest one, and its calendar counts in 64 bits without a sign: what lies before
+/// its first day is 2^64 seconds later. So NaN is a Sunday in December 292277026596, there and
+/// here.
+#[expect(clippy::cast_possible_truncation, reason = "cut towards zero, and it fits")]
+fn part(time: f64, part: impl Fn(i64, i64) -> i64) -> f64 {
+    /// 2^63, the first number of seconds that does not fit.
     const SECONDS_END: f64 = 9_223_372_036_854_775_808.0;
-    if time.is_nan() || time.abs() >= SECONDS_END {
-        return f64::NAN;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "cut towards zero, and it fits")]
-    let seconds = time as i64;
-    part(seconds) as f64
-}
-
-fn day(seconds: i64) -> i64 {
-    seconds.div_euclid(SECONDS_PER_DAY)
+    /// 1 January of the year −292277022399.
+    const FIRST_SECOND: i64 = -9_223_372_028_715_321_600;
+    let seconds = if time.is_nan() || time.abs() >= SECONDS_END { i64::MIN } else { time as i64 };
+    let later = if seconds < FIRST_SECOND { 1_i128 << 64 } else { 0 };
+    let seconds = i128::from(seconds) + later;
+    let day = seconds.div_euclid(SECONDS_PER_DAY.into()) as i64;
+    part(day, seconds.rem_euclid(SECONDS_PER_DAY.into()) as i64) as f64
 }
 
 /// A day of the Gregorian calendar.
@@ -113,15 +111,26 @@ mod tests {
     }
 
     #[test]
-    fn fractions_are_cut_and_nonsense_is_nan() {
+    fn fractions_are_cut_and_nonsense_is_the_end_of_time() {
         let apply = |id, time: f64| function(id).unwrap()(time);
         assert_eq!(apply(FunctionId::Minute, 59.999), 0.0);
         assert_eq!(apply(FunctionId::Minute, -0.5), 0.0);
         assert_eq!(apply(FunctionId::DaysInMonth, 951_782_400.0), 29.0);
         for nonsense in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300] {
-            assert!(apply(FunctionId::Year, nonsense).is_nan());
+            for (id, expected) in [
+                (FunctionId::Year, 292_277_026_596.0),
+                (FunctionId::Month, 12.0),
+                (FunctionId::DayOfMonth, 4.0),
+                (FunctionId::DayOfYear, 339.0),
+                (FunctionId::DaysInMonth, 31.0),
+                (FunctionId::DayOfWeek, 0.0),
+                (FunctionId::Hour, 15.0),
+                (FunctionId::Minute, 30.0),
+            ] {
+                assert_eq!(apply(id, nonsense), expected, "{id:?} of {nonsense}");
+            }
         }
-        assert!(apply(FunctionId::Year, 9e18).is_finite());
+        assert_eq!(apply(FunctionId::Year, -9e18), -285_198_644_592.0);
         assert!(function(FunctionId::Time).is_none());
     }
 }

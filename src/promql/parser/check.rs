@@ -15,7 +15,7 @@ pub(super) fn check(expr: &mut Expr, text: &str) -> Result<ValueType, ParseError
     let span = expr.span;
     let fail = |message: String, span: Span| Err(ParseError::new(message, span, text));
     match &mut expr.kind {
-        ExprKind::Number(_) | ExprKind::String(_) => {}
+        ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Bytes(_) => {}
         ExprKind::VectorSelector(selector) => check_selector(selector, span, text)?,
         ExprKind::MatrixSelector(matrix) => check_selector(&matrix.selector, span, text)?,
         ExprKind::Paren(inner) => return check(inner, text),

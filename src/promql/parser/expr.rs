@@ -110,8 +110,11 @@ impl Parser<'_> {
                 self.tree(ExprKind::Number(literal), span, 0)
             }
             TokenKind::String => {
-                let text = self.string()?;
-                self.tree(ExprKind::String(text), token.span, 0)
+                let kind = match String::from_utf8(self.bytes()?) {
+                    Ok(text) => ExprKind::String(text),
+                    Err(error) => ExprKind::Bytes(error.into_bytes()),
+                };
+                self.tree(kind, token.span, 0)
             }
             TokenKind::LeftParen => self.paren(),
             TokenKind::Aggregate(op)
@@ -193,8 +196,17 @@ impl Parser<'_> {
         Ok((NumberLiteral { value, is_duration }, token.span))
     }
 
-    /// A string; the caller knows that one is there.
+    /// A string that is text; the caller knows that a string is there.
     pub(super) fn string(&mut self) -> Result<String, ParseError> {
+        let token = self.peek();
+        String::from_utf8(self.bytes()?).map_err(|_| {
+            let message = format!("{} is not valid UTF-8", self.source(token));
+            self.error(message, token.span)
+        })
+    }
+
+    /// A string, whatever is in it.
+    fn bytes(&mut self) -> Result<Vec<u8>, ParseError> {
         let token = self.bump();
         unquote(self.source(token)).map_err(|message| self.error(message, token.span))
     }

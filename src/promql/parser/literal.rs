@@ -92,15 +92,14 @@ pub(crate) fn format_duration(millis: i64) -> String {
     out
 }
 
-/// The text that a quoted string stands for. Escapes may name single bytes; together they must be
-/// UTF-8.
-pub(crate) fn unquote(source: &str) -> Result<String, String> {
+/// What a quoted string stands for. Escapes may name single bytes, so that it need not be text.
+pub(crate) fn unquote(source: &str) -> Result<Vec<u8>, String> {
     let mut chars = source.chars();
     let quote_char = chars.next();
     let inner = chars.as_str();
     let inner = &inner[..inner.len().saturating_sub(1)];
     if quote_char == Some('`') || !inner.contains('\\') {
-        return Ok(inner.to_owned());
+        return Ok(inner.as_bytes().to_vec());
     }
     let mut bytes = Vec::with_capacity(inner.len());
     let mut rest = inner;
@@ -143,11 +142,11 @@ pub(crate) fn unquote(source: &str) -> Result<String, String> {
         bytes.push(simple);
     }
     bytes.extend_from_slice(rest.as_bytes());
-    String::from_utf8(bytes).map_err(|_| invalid(source))
+    Ok(bytes)
 }
 
 fn invalid(source: &str) -> String {
-    format!("error unquoting string {}: it is not valid UTF-8", quote(source))
+    format!("error unquoting string {}: invalid syntax", quote(source))
 }
 
 #[cfg(test)]
@@ -204,8 +203,9 @@ mod tests {
             (r#""\xc3\xa9\u00e9\U0001F600\101é""#, "éé😀Aé"),
             (r#""""#, ""),
         ] {
-            assert_eq!(unquote(source), Ok(expected.to_owned()), "{source}");
+            assert_eq!(unquote(source), Ok(expected.as_bytes().to_vec()), "{source}");
         }
-        assert!(unquote(r#""\xff""#).is_err());
+        assert_eq!(unquote(r#""a\xff""#), Ok(b"a\xff".to_vec()));
+        assert!(unquote(r#""\ud800""#).is_err());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use crate::model::{Labels, LabelsBuilder, METRIC_NAME, Samples, is_stale};
-use crate::promql::ast::{AggregateExpr, AggregateOp, Expr, Grouping};
+use crate::promql::ast::{AggregateExpr, AggregateOp, Expr, ExprKind, Grouping};
 use crate::promql::error::PromqlError;
 use crate::promql::exec::aggregate::{Aggregate, Aggregation};
 use crate::promql::exec::leaf::Rows;
@@ -15,9 +15,9 @@ use crate::promql::exec::table::{SeriesRow, SeriesTable, TableBuilder};
 use crate::promql::functions::range::{
     RangeFunction, RangeKernel, SampleMean, Window, sum_count_moments,
 };
-use crate::promql::plan::call::texts;
 use crate::promql::plan::selector::Wanted;
 use crate::promql::plan::{Planner, Vector, mistyped};
+use crate::promql::printer::{format_general, format_number};
 use crate::promql::scalar::Scalar;
 use crate::promql::types::ValueType;
 use crate::query::scan::drop_stale;
@@ -67,45 +67,56 @@ impl Planner {
             AggregateOp::Limitk => Choice::Limit(scalar),
             _ => Choice::Ratio(scalar, places(&input.table)),
         };
-        let count = groups.table.len();
-        let plan = Choose::plan(input.plan, choice, groups.of_row, count, steps, title);
+        let groups = (groups.of_row, groups.table.len());
+        let ranks = input.table.ranks();
+        let plan = Choose::plan(input.plan, choice, groups, ranks, steps, title);
         Ok(Vector { plan, table: input.table, sorted: true })
     }
 
+    /// Told of the extremes only, however many values there are.
     fn check_quantile(&self, quantile: &Scalar, param: &Expr) {
-        for value in quantile.values() {
-            self.annotations.check_quantile(*value, param.span.start);
+        let (lowest, highest) = extremes(quantile);
+        if lowest.is_nan() {
+            self.annotations.check_quantile(f64::NAN, param.span.start);
+        }
+        for value in [highest, lowest].into_iter().filter(|value| !value.is_nan()) {
+            self.annotations.check_quantile(value, param.span.start);
         }
     }
 
-    /// A count must be a number, a ratio one of `[-1, 1]`.
+    /// A count must be a number, a ratio one of `[-1, 1]`. Where nothing is chosen at any step,
+    /// all is well.
     fn check_param(
         &self,
         op: AggregateOp,
         scalar: &Scalar,
         param: &Expr,
     ) -> Result<(), PromqlError> {
-        for value in scalar.values() {
-            if op == AggregateOp::LimitRatio {
-                if value.is_nan() {
-                    return Err(PromqlError::execution("Ratio value is NaN"));
-                }
-                if value.abs() > 1.0 {
-                    let got = crate::promql::printer::format_general(*value);
-                    let capped = if *value > 0.0 { "1" } else { "-1" };
-                    self.annotations.warn(
-                        format!(
-                            "ratio value should be between -1 and 1, got {got}, capping to {capped}"
-                        ),
-                        param.span.start,
-                    );
-                }
-            } else if value.is_nan() {
-                return Err(PromqlError::execution("Parameter value is NaN"));
-            } else if *value >= i64::MAX as f64 || *value <= i64::MIN as f64 {
-                let got = crate::promql::printer::format_general(*value);
-                return Err(PromqlError::execution(format!("Scalar value {got} overflows int64")));
+        let fail = |text: String| Err(PromqlError::execution(text));
+        let (lowest, highest) = extremes(scalar);
+        if op == AggregateOp::LimitRatio {
+            if lowest.is_nan() {
+                return fail("Ratio value is NaN".to_owned());
             }
+            for (value, cap) in [(highest, 1.0), (lowest, -1.0)] {
+                if value * cap > 1.0 {
+                    let got = format_general(value);
+                    let text = format!(
+                        "ratio value should be between -1 and 1, got {got}, capping to {cap}"
+                    );
+                    self.annotations.warn(text, param.span.start);
+                }
+            }
+            return Ok(());
+        }
+        if lowest.is_nan() {
+            return fail("Parameter value is NaN".to_owned());
+        }
+        if highest >= 1.0 && lowest <= i64::MIN as f64 {
+            return fail(format!("Scalar value {} underflows int64", format_general(lowest)));
+        }
+        if highest >= i64::MAX as f64 {
+            return fail(format!("Scalar value {} overflows int64", format_general(highest)));
         }
         Ok(())
     }
@@ -118,22 +129,32 @@ impl Planner {
         param: &Expr,
         grid: Grid,
     ) -> Result<Vector, PromqlError> {
-        let label = texts(std::slice::from_ref(param))?[0];
-        if label.is_empty() {
-            return Err(PromqlError::execution(format!("invalid label name {label:?}")));
+        let label = match &param.without_parens().kind {
+            ExprKind::String(label) if !label.is_empty() => label,
+            ExprKind::String(_) | ExprKind::Bytes(_) => {
+                let text = format!("invalid label name {}", param.without_parens());
+                return Err(PromqlError::execution(text));
+            }
+            _ => return Err(mistyped(param)),
+        };
+        // The value is a label like others: `by` keeps it, `without` may name it.
+        let mut grouping = grouping.clone();
+        if !grouping.without {
+            grouping.labels.push(label.clone());
         }
         let mut table = TableBuilder::default();
         let mut counts: Vec<Vec<f64>> = Vec::new();
         let mut numbers: HashMap<(u32, u64), u32> = HashMap::new();
         for (row, cells) in self.run(&input.plan).await? {
-            let base = grouped(input.table.labels(row), grouping);
+            let labels = input.table.labels(row);
             for (step, cell) in cells.iter().enumerate().filter(|(_, cell)| !is_stale(**cell)) {
                 let number = match numbers.get(&(row, cell.to_bits())) {
                     Some(number) => *number,
                     None => {
-                        let labels = LabelsBuilder::from_labels(&base)
-                            .set(label, &crate::promql::printer::format_number(*cell))
+                        let valued = LabelsBuilder::from_labels(labels)
+                            .set(label, &format_number(*cell))
                             .build();
+                        let labels = grouped(&valued, &grouping);
                         let number = table.number(SeriesRow { labels, drop_name: false })?;
                         if number as usize == counts.len() {
                             counts.push(vec![ABSENT; grid.steps()]);
@@ -234,6 +255,16 @@ impl Planner {
     }
 }
 
+/// The lowest and highest value; NaN if one is.
+fn extremes(scalar: &Scalar) -> (f64, f64) {
+    let values = scalar.values();
+    let fold = |choose: fn(f64, f64) -> f64| values.iter().copied().reduce(choose);
+    if values.iter().any(|value| value.is_nan()) {
+        return (f64::NAN, f64::NAN);
+    }
+    (fold(f64::min).unwrap_or(f64::NAN), fold(f64::max).unwrap_or(f64::NAN))
+}
+
 /// Count, mean and squares of each window: a state that states of other series merge with.
 #[derive(Debug)]
 struct MomentsKernel(Window);
@@ -317,11 +348,8 @@ fn grouped(labels: &Labels, grouping: &Grouping) -> Labels {
     })
 }
 
-/// A number in `[0, 1)` for each series, the same whenever and wherever it is asked.
+/// A number in `[0, 1]` for each series: the hash by which Prometheus chooses.
 fn places(table: &SeriesTable) -> Arc<[f64]> {
-    let place = |row: &SeriesRow| {
-        let hash = xxhash_rust::xxh3::xxh3_64(row.labels.as_bytes());
-        (hash >> 11) as f64 / (1u64 << 53) as f64
-    };
+    let place = |row: &SeriesRow| row.labels.prometheus_hash() as f64 / u64::MAX as f64;
     table.rows.iter().map(place).collect()
 }

@@ -12,6 +12,7 @@ use crate::promql::exec::binary::{Binary, CellOp, FILLED, Matching, Outputs};
 use crate::promql::exec::map::{Map, step_by_step};
 use crate::promql::exec::set::{Set, SetOp};
 use crate::promql::exec::table::{SeriesRow, SeriesTable, TableBuilder};
+use crate::promql::functions::elementary;
 use crate::promql::plan::{Planned, Planner, Vector, mistyped};
 use crate::promql::scalar::Scalar;
 use crate::query::{ABSENT, Grid};
@@ -51,8 +52,8 @@ fn of_numbers(op: BinaryOp) -> Option<fn(f64, f64) -> f64> {
         BinaryOp::Mul => |left, right| left * right,
         BinaryOp::Div => |left, right| left / right,
         BinaryOp::Mod => |left, right| left % right,
-        BinaryOp::Pow => f64::powf,
-        BinaryOp::Atan2 => f64::atan2,
+        BinaryOp::Pow => elementary::pow,
+        BinaryOp::Atan2 => elementary::atan2,
         BinaryOp::Equal => |left, right| truth(left == right),
         BinaryOp::NotEqual => |left, right| truth(left != right),
         BinaryOp::Less => |left, right| truth(left < right),

@@ -12,7 +12,7 @@ use crate::promql::functions::label::{LabelJoin, LabelReplace};
 use crate::promql::functions::range::{
     Edges, InstantValue, RangeFunction, RangeKernel, Window, seconds,
 };
-use crate::promql::functions::{instant, time};
+use crate::promql::functions::{elementary, instant, time};
 use crate::promql::plan::selector::{Wanted, edges};
 use crate::promql::plan::{Planned, Planner, Vector, mistyped};
 use crate::promql::scalar::Scalar;
@@ -47,6 +47,7 @@ impl Planner {
             FunctionId::Pi => return Ok(constant(std::f64::consts::PI)),
             FunctionId::Start => return Ok(constant(seconds(self.times.start))),
             FunctionId::End => return Ok(constant(seconds(self.times.end))),
+            FunctionId::Step if self.times.start == self.times.end => return Ok(constant(0.0)),
             FunctionId::Step => return Ok(constant(seconds(self.times.step_ms))),
             FunctionId::Range => {
                 return Ok(constant(seconds(self.times.end.saturating_sub(self.times.start))));
@@ -55,9 +56,9 @@ impl Planner {
                 let (one, two) =
                     (self.scalar(&args[0], grid).await?, self.scalar(&args[1], grid).await?);
                 let choose = if function.id == FunctionId::MinOf {
-                    instant::clamp_max
+                    elementary::min
                 } else {
-                    instant::clamp_min
+                    elementary::max
                 };
                 return Ok(Planned::Scalar(one.zip(two, choose)));
             }
@@ -101,7 +102,8 @@ impl Planner {
                 absent(vector, &args[0], grid)
             }
             FunctionId::AbsentOverTime => {
-                let present = self.plan_windows(RangeFunction::Present, &args[0], Vec::new(), grid);
+                let no_params = (Vec::new(), args[0].span.start);
+                let present = self.plan_windows(RangeFunction::Present, &args[0], no_params, grid);
                 absent(present.await?, &args[0], grid)
             }
             FunctionId::Sort | FunctionId::SortDesc => {
@@ -111,7 +113,8 @@ impl Planner {
                     FunctionId::Sort => SortBy::Ascending,
                     _ => SortBy::Descending,
                 };
-                sorted(vector, by, call, grid)
+                let ranks = vector.table.ranks();
+                sorted(vector, by, ranks, call, grid)
             }
             FunctionId::SortByLabel | FunctionId::SortByLabelDesc => {
                 let vector = self.vector(&args[0], grid).await?;
@@ -119,7 +122,7 @@ impl Planner {
                 let names = texts(&args[1..])?;
                 let descending = function.id == FunctionId::SortByLabelDesc;
                 let ranks = label_ranks(&vector.table, &names, descending);
-                sorted(vector, SortBy::Rank(ranks), call, grid)
+                sorted(vector, SortBy::Rank, ranks, call, grid)
             }
             FunctionId::LabelReplace => {
                 let vector = self.vector(&args[0], grid).await?;
@@ -173,7 +176,9 @@ impl Planner {
             }
         }
         let range = range.ok_or_else(|| mistyped(&call.args[0]))?;
-        self.plan_windows(function, range, params, grid).await
+        // Remarks point at the first argument, whichever that is.
+        let position = call.args[0].without_parens().span.start;
+        self.plan_windows(function, range, (params, position), grid).await
     }
 
     /// A function of each window of a range vector.
@@ -181,7 +186,7 @@ impl Planner {
         &self,
         function: RangeFunction,
         range: &Expr,
-        params: Vec<Scalar>,
+        (params, position): (Vec<Scalar>, usize),
         grid: Grid,
     ) -> Result<Vector, PromqlError> {
         if let ExprKind::MatrixSelector(matrix) = &range.without_parens().kind {
@@ -194,7 +199,7 @@ impl Planner {
                 window,
                 params: params.clone(),
                 annotations: Arc::clone(annotations),
-                position: range.span.start,
+                position,
             })
         };
         let planned = self.plan_range(range, grid, Wanted::Kernel(&make)).await?;
@@ -253,11 +258,12 @@ fn title(call: &Call) -> String {
     call.function.name.to_owned()
 }
 
-/// Arguments that are strings.
+/// Arguments that are strings, which are for labels and so must be text.
 pub(super) fn texts(args: &[Expr]) -> Result<Vec<&str>, PromqlError> {
     args.iter()
         .map(|arg| match &arg.without_parens().kind {
             ExprKind::String(text) => Ok(text.as_str()),
+            ExprKind::Bytes(_) => Err(PromqlError::execution(format!("{arg} is not valid UTF-8"))),
             _ => Err(mistyped(arg)),
         })
         .collect()
@@ -305,11 +311,11 @@ fn labels_of_absent(arg: &Expr) -> Labels {
 }
 
 /// Order matters only to an instant query; a range query is ordered by labels.
-fn sorted(vector: Vector, by: SortBy, call: &Call, grid: Grid) -> Vector {
+fn sorted(vector: Vector, by: SortBy, ranks: Arc<[u32]>, call: &Call, grid: Grid) -> Vector {
     if grid.steps() > 1 {
         return vector;
     }
-    let plan = Sort::plan(vector.plan, by, vector.table.len(), title(call));
+    let plan = Sort::plan(vector.plan, by, ranks, title(call));
     Vector { plan, table: vector.table, sorted: true }
 }
 
@@ -333,7 +339,7 @@ fn label_ranks(table: &SeriesTable, names: &[&str], descending: bool) -> Arc<[u3
     ranks.into()
 }
 
-/// Compares runs of digits as numbers and all else as text.
+/// Compares runs of digits as numbers, unless one has too many, and all else as text.
 fn natural_cmp(one: &str, two: &str) -> std::cmp::Ordering {
     let mut pieces = (pieces(one), pieces(two));
     loop {
@@ -343,9 +349,8 @@ fn natural_cmp(one: &str, two: &str) -> std::cmp::Ordering {
             (Some(_), None) => return std::cmp::Ordering::Greater,
             (Some(left), Some(right)) => match (is_digits(left), is_digits(right)) {
                 (true, true) => {
-                    let number = |text: &str| text.trim_start_matches('0').to_owned();
-                    let (left, right) = (number(left), number(right));
-                    left.len().cmp(&right.len()).then_with(|| left.cmp(&right))
+                    let numbers = (left.parse::<i64>().ok()).zip(right.parse::<i64>().ok());
+                    numbers.map_or_else(|| left.cmp(right), |(left, right)| left.cmp(&right))
                 }
                 _ => left.cmp(right),
             },

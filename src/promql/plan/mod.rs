@@ -98,6 +98,9 @@ impl Planner {
             Ok(match &expr.kind {
                 ExprKind::Number(literal) => Planned::Scalar(Scalar::Const(literal.value)),
                 ExprKind::String(text) => Planned::Text(text.clone()),
+                ExprKind::Bytes(bytes) => {
+                    Planned::Text(String::from_utf8_lossy(bytes).into_owned())
+                }
                 ExprKind::Paren(inner) => return self.plan(inner, grid).await,
                 ExprKind::VectorSelector(selector) => {
                     Planned::Vector(self.plan_instant(selector, grid).await?)

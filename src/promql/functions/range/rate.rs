@@ -7,7 +7,7 @@ use crate::promql::functions::range::{Edges, Input, RangeFunction, float, second
 pub(crate) fn rate(function: RangeFunction, input: &Input<'_>, out: &mut [f64]) {
     let is_counter = function != RangeFunction::Delta;
     let per_second = match function {
-        RangeFunction::Rate => Some(seconds(input.window.range_ms)),
+        RangeFunction::Rate => Some(input.window.range_seconds()),
         _ => None,
     };
     if input.window.edges != Edges::Plain {

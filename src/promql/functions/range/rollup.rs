@@ -260,7 +260,7 @@ impl<'a> Rows<'a> {
     fn rate(&self, function: RangeFunction, out: &mut [f64]) {
         let is_counter = function != RangeFunction::Delta;
         let per_second = match function {
-            RangeFunction::Rate => Some(seconds(self.window.range_ms)),
+            RangeFunction::Rate => Some(self.window.range_seconds()),
             _ => None,
         };
         let rows = self.rows;

@@ -60,10 +60,12 @@ pub(crate) fn smoothing(
         for (what, factor) in [("smoothing", level), ("trend", trend)] {
             if factor <= 0.0 || factor >= 1.0 {
                 wrong.get_or_insert_with(|| {
-                    format!(
-                        "invalid {what} factor. Expected: 0 < {}f < 1, got: {factor:.6}",
-                        &what[..1]
-                    )
+                    let got = match factor {
+                        f64::INFINITY => "+Inf".to_owned(),
+                        f64::NEG_INFINITY => "-Inf".to_owned(),
+                        factor => format!("{factor:.6}"),
+                    };
+                    format!("invalid {what} factor. Expected: 0 < {}f < 1, got: {got}", &what[..1])
                 });
                 return;
             }

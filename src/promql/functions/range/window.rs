@@ -24,6 +24,12 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// The range in seconds, as Go adds up whole seconds and the rest of a duration.
+    #[expect(clippy::cast_precision_loss, reason = "as Prometheus converts durations")]
+    pub(crate) fn range_seconds(&self) -> f64 {
+        (self.range_ms / 1_000) as f64 + (self.range_ms % 1_000 * 1_000_000) as f64 / 1e9
+    }
+
     /// Where the window of this step ends.
     #[inline]
     pub(crate) fn end(&self, step_at: Timestamp) -> Timestamp {
