@@ -66,7 +66,8 @@ pub struct Config {
 
     /// How long data is kept: a duration for samples and all rollups, or one each as in
     /// `raw=15d,1m=90d,5m=1y,1h=forever`; what is not named stays for ever. Samples go by whole
-    /// blocks, of a day mostly, and never before rollups that are kept longer have them.
+    /// blocks, of a day mostly, and never before rollups that are kept longer have them;
+    /// older ones are refused.
     #[arg(long, env = "AETHER_RETENTION", default_value_t = Kept(Retention::default()), value_name = "DURATIONS", help_heading = "Storage")]
     pub retention: Kept,
 
@@ -247,6 +248,7 @@ impl Config {
                 samples_per_request_max: self.samples_per_request_max,
                 labels_per_series_max: self.labels_per_series_max,
                 future_ms_max: self.future_max.ms(),
+                past_ms_max: self.retention.0.raw_ms,
                 ..Limits::default()
             },
             write_bytes_in_flight_max: self.write_bytes_in_flight_max.len(),

@@ -19,6 +19,8 @@ pub enum LineErrorCode {
     BadTimestamp,
     /// The timestamp lies too far ahead of the server's clock.
     FutureTimestamp,
+    /// The timestamp lies further back than samples are kept.
+    OldTimestamp,
     /// A label set that cannot be: no metric name, a name twice, an empty name.
     BadLabels,
     InvalidUtf8,
@@ -37,6 +39,7 @@ impl LineErrorCode {
             LineErrorCode::BadValue => "bad_value",
             LineErrorCode::BadTimestamp => "bad_timestamp",
             LineErrorCode::FutureTimestamp => "timestamp_too_far_ahead",
+            LineErrorCode::OldTimestamp => "timestamp_too_old",
             LineErrorCode::BadLabels => "bad_labels",
             LineErrorCode::InvalidUtf8 => "invalid_utf8",
             LineErrorCode::LimitExceeded => "limit_exceeded",

@@ -1,5 +1,6 @@
 //! How much one request, line or series may hold. Each bound has a name that errors repeat.
 
+use crate::ingest::error::LineErrorCode;
 use crate::model::Timestamp;
 
 /// Bounds on what clients send.
@@ -20,6 +21,17 @@ pub struct Limits {
     pub series_key_bytes_max: usize,
     /// How far a timestamp may lie ahead of the server's clock.
     pub future_ms_max: i64,
+    /// How far a timestamp may lie behind the server's clock: what is older would be dropped at
+    /// once. `None`: as far as it likes.
+    pub past_ms_max: Option<i64>,
+}
+
+/// The timestamps that are taken at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptedTimes {
+    pub now_ms: Timestamp,
+    pub min: Timestamp,
+    pub max: Timestamp,
 }
 
 impl Default for Limits {
@@ -34,13 +46,57 @@ impl Default for Limits {
             label_value_bytes_max: 4 << 10,
             series_key_bytes_max: 16 << 10,
             future_ms_max: 10 * 60 * 1000,
+            past_ms_max: None,
         }
     }
 }
 
 impl Limits {
-    /// The last timestamp that is taken at `now_ms`.
-    pub fn timestamp_max(&self, now_ms: Timestamp) -> Timestamp {
-        now_ms.saturating_add(self.future_ms_max)
+    pub fn accepted_times(&self, now_ms: Timestamp) -> AcceptedTimes {
+        AcceptedTimes {
+            now_ms,
+            min: self.past_ms_max.map_or(Timestamp::MIN, |past_ms| now_ms.saturating_sub(past_ms)),
+            max: now_ms.saturating_add(self.future_ms_max),
+        }
+    }
+}
+
+impl AcceptedTimes {
+    #[inline]
+    pub fn contains(self, timestamp: Timestamp) -> bool {
+        self.min <= timestamp && timestamp <= self.max
+    }
+
+    /// What is wrong with a timestamp that is not taken.
+    #[cold]
+    pub(crate) fn refusal(self, timestamp: Timestamp) -> (LineErrorCode, String) {
+        if timestamp > self.max {
+            let ahead = timestamp.saturating_sub(self.now_ms);
+            let message = format!("the timestamp is {ahead} ms ahead of the server's clock");
+            return (LineErrorCode::FutureTimestamp, message);
+        }
+        let behind = self.now_ms.saturating_sub(timestamp);
+        let kept = self.now_ms.saturating_sub(self.min);
+        let message =
+            format!("the timestamp is {behind} ms old, and samples are kept for {kept} ms");
+        (LineErrorCode::OldTimestamp, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_taken_between_retention_and_the_near_future() {
+        let limits = Limits { past_ms_max: Some(1_000), future_ms_max: 100, ..Limits::default() };
+        let times = limits.accepted_times(5_000);
+        assert!(times.contains(4_000) && times.contains(5_100));
+        assert!(!times.contains(3_999) && !times.contains(5_101));
+        let (code, message) = times.refusal(3_900);
+        assert_eq!(code, LineErrorCode::OldTimestamp);
+        assert_eq!(message, "the timestamp is 1100 ms old, and samples are kept for 1000 ms");
+        assert_eq!(times.refusal(6_000).0, LineErrorCode::FutureTimestamp);
+        assert!(Limits::default().accepted_times(0).contains(Timestamp::MIN));
     }
 }

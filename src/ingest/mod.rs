@@ -20,7 +20,7 @@ pub mod resolver;
 
 pub use decompress::{Encoding, decompress};
 pub use error::{ErrorKind, IngestError, IngestOutcome, LineError, LineErrorCode};
-pub use limits::Limits;
+pub use limits::{AcceptedTimes, Limits};
 pub use number::parse_float;
 pub use options::{ParseOptions, Precision};
 pub use resolver::{

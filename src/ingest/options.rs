@@ -1,6 +1,6 @@
 //! What a request says about how its body is to be read.
 
-use crate::ingest::limits::Limits;
+use crate::ingest::limits::{AcceptedTimes, Limits};
 use crate::model::Timestamp;
 
 /// Options of one request.
@@ -8,8 +8,8 @@ use crate::model::Timestamp;
 pub struct ParseOptions {
     /// The timestamp of samples that carry none.
     pub now_ms: Timestamp,
-    /// Later timestamps are refused.
-    pub timestamp_max: Timestamp,
+    /// Other timestamps are refused.
+    pub accepted: AcceptedTimes,
     /// Unit of timestamps in Influx line protocol; the other formats fix theirs.
     pub precision: Precision,
     /// Whether the text exposition format is OpenMetrics, whose timestamps are seconds.
@@ -23,7 +23,7 @@ impl ParseOptions {
     pub fn new(now_ms: Timestamp, limits: Limits) -> Self {
         Self {
             now_ms,
-            timestamp_max: limits.timestamp_max(now_ms),
+            accepted: limits.accepted_times(now_ms),
             precision: Precision::Nanoseconds,
             open_metrics: false,
             extra_labels: Vec::new(),

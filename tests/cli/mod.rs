@@ -82,6 +82,23 @@ async fn compact_tells_what_it_saved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_retention_would_drop_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["--retention=raw=15d,1h=1y"]).await;
+    let url = server.url.as_str();
+    let (_, err) = expect(url, &["write"], b"m 1\nm 2 1699488000000\n", REFUSED);
+    assert!(err.contains("-:2:") && err.contains("ms old"), "{err}");
+    let (out, _) = expect(url, &["status"], b"", DONE);
+    assert!(out.contains("retention.blocksDropped"), "{out}");
+    let output = Command::new(env!("CARGO_BIN_EXE_aetherdb"))
+        .args(["--print-config", "--retention=raw=15d,1h=1y"])
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("--retention=raw=15d,1m=forever,5m=forever,1h=365d"), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rejected_lines_are_named_and_the_others_stored() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]).await;

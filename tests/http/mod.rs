@@ -2,6 +2,7 @@
 //! process, under a clock that stands still.
 
 mod admin_tsdb;
+mod compaction;
 mod exports;
 mod resolution;
 mod specification;

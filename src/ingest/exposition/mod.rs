@@ -213,10 +213,9 @@ fn scan_sample(body: &[u8], key_end: usize, options: &ParseOptions) -> Result<Sa
         let (written, len) = scan_timestamp(&body[at..], options.open_metrics)
             .ok_or_else(|| Fault::new(at, LineErrorCode::BadTimestamp, "no timestamp"))?;
         timestamp = written;
-        if timestamp > options.timestamp_max {
-            let ahead = timestamp.saturating_sub(options.now_ms);
-            let message = format!("the timestamp is {ahead} ms ahead of the server's clock");
-            return Err(Fault::new(at, LineErrorCode::FutureTimestamp, message));
+        if !options.accepted.contains(timestamp) {
+            let (code, message) = options.accepted.refusal(timestamp);
+            return Err(Fault::new(at, code, message));
         }
         let timestamp_end = at + len;
         at = skip_blanks(body, timestamp_end);

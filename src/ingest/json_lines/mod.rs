@@ -117,19 +117,18 @@ fn push(
     lines: &mut Lines<'_>,
     outcome: &mut IngestOutcome,
 ) {
-    let (mut refused, mut ahead) = (0, 0);
+    let (mut refused, mut first) = (0, None);
     for (timestamp, value) in line.timestamps.iter().zip(&line.values) {
-        if *timestamp <= options.timestamp_max {
+        if options.accepted.contains(*timestamp) {
             batch.push(series, *timestamp, *value);
         } else {
             refused += 1;
-            ahead = ahead.max(timestamp.saturating_sub(options.now_ms));
+            first.get_or_insert(*timestamp);
         }
     }
-    if refused > 0 {
-        let message =
-            format!("{refused} timestamps are up to {ahead} ms ahead of the server's clock");
-        let fault = Fault::new(start, LineErrorCode::FutureTimestamp, message);
+    if let Some(first) = first {
+        let (code, message) = options.accepted.refusal(first);
+        let fault = Fault::new(start, code, format!("{refused} refused, the first: {message}"));
         lines.refuse_samples(start, refused, fault, outcome);
     }
 }

@@ -53,8 +53,7 @@ pub(crate) fn parse_dialect<R: SeriesResolver>(
     let dialect = Dialect {
         precision,
         text_fields,
-        now_ms: options.now_ms,
-        timestamp_max: options.timestamp_max,
+        accepted: options.accepted,
         line_bytes_max: options.limits.line_bytes_max,
     };
     resolver.start();

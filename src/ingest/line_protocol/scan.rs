@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::ingest::error::{LineErrorCode, excerpt};
+use crate::ingest::limits::AcceptedTimes;
 use crate::ingest::lines::{Fault, ends_line, line_end};
 use crate::ingest::number;
 use crate::ingest::options::Precision;
@@ -20,8 +21,7 @@ pub(crate) enum TextFields {
 pub(crate) struct Dialect {
     pub(crate) precision: Precision,
     pub(crate) text_fields: TextFields,
-    pub(crate) now_ms: Timestamp,
-    pub(crate) timestamp_max: Timestamp,
+    pub(crate) accepted: AcceptedTimes,
     pub(crate) line_bytes_max: usize,
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn scan_timestamp(
 ) -> Result<(Timestamp, usize), Fault> {
     let start = skip_spaces(body, at);
     if let Some(end) = ends_line(body, start) {
-        return Ok((dialect.now_ms, end));
+        return Ok((dialect.accepted.now_ms, end));
     }
     let bad = |message| Err(Fault::new(start, LineErrorCode::BadTimestamp, message));
     if start == at {
@@ -132,12 +132,9 @@ pub(crate) fn scan_timestamp(
     let Some(end) = ends_line(body, skip_spaces(body, start + len)) else {
         return bad("more than an integer stands where the timestamp is");
     };
-    if timestamp > dialect.timestamp_max {
-        let message = format!(
-            "the timestamp is {} ms ahead of the server's clock",
-            timestamp.saturating_sub(dialect.now_ms)
-        );
-        return Err(Fault::new(start, LineErrorCode::FutureTimestamp, message));
+    if !dialect.accepted.contains(timestamp) {
+        let (code, message) = dialect.accepted.refusal(timestamp);
+        return Err(Fault::new(start, code, message));
     }
     Ok((timestamp, end))
 }

@@ -74,15 +74,14 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Appends a series' samples; those too far ahead are refused one by one.
+    /// Appends a series' samples; those too far ahead or too old are refused one by one.
     fn push(&mut self, series: SeriesRef, samples: &[Sample], text: impl Fn() -> String) {
         for sample in samples {
-            if sample.timestamp <= self.options.timestamp_max {
+            if self.options.accepted.contains(sample.timestamp) {
                 self.batch.push(series, sample.timestamp, sample.value);
             } else {
-                let ahead = sample.timestamp.saturating_sub(self.options.now_ms);
-                let message = format!("the timestamp is {ahead} ms ahead of the server's clock");
-                self.refuse(1, LineErrorCode::FutureTimestamp, message, &text);
+                let (code, message) = self.options.accepted.refusal(sample.timestamp);
+                self.refuse(1, code, message, &text);
             }
         }
     }

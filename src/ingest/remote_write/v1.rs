@@ -80,7 +80,7 @@ fn predicted_series<R: SeriesResolver>(
     while let [SAMPLE_TAG, len, after @ ..] = rest {
         let Some((message, after)) = after.split_at_checked(usize::from(*len)) else { break };
         match sample(message) {
-            Ok(sample) if *len < 0x80 && sample.timestamp <= options.timestamp_max => {
+            Ok(sample) if *len < 0x80 && options.accepted.contains(sample.timestamp) => {
                 batch.push(*series, sample.timestamp, sample.value);
             }
             _ => break,

@@ -1,0 +1,114 @@
+//! Compaction of one day: samples per second, and bytes per sample before and after on standard
+//! output.
+
+#![expect(clippy::unwrap_used, reason = "a bench that panics has failed")]
+
+#[expect(dead_code, reason = "other data sets are for other benches")]
+#[path = "../tests/columnar/data.rs"]
+mod data;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aetherdb::clock::SystemClock;
+use aetherdb::ingest::SeriesResolver;
+use aetherdb::model::SampleBatch;
+use aetherdb::storage::vfs::RealVfs;
+use aetherdb::storage::{Engine, ReplayProgress, StorageOptions, WalSync};
+use aetherdb::telemetry::Telemetry;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tokio::runtime::Runtime;
+
+use data::DataSet;
+
+fn open(dir: &Path) -> Arc<Engine> {
+    let options = StorageOptions {
+        wal_sync: WalSync::Never,
+        wal_segment_bytes: 1 << 20,
+        rollups: false,
+        ..StorageOptions::new(dir)
+    };
+    let telemetry = Arc::new(Telemetry::default());
+    let (clock, progress) = (Arc::new(SystemClock::new()), ReplayProgress::default());
+    Engine::open(options, Arc::new(RealVfs), clock, telemetry, &progress).unwrap()
+}
+
+/// A store with the set in one block for each two hours.
+async fn fill(dir: &Path, set: &DataSet) {
+    let engine = open(dir);
+    let mut series = Vec::new();
+    engine.resolver().register(None, &[], &set.labels, &mut series).unwrap();
+    for (series, (timestamps, values)) in series.iter().zip(&set.columns) {
+        let mut batch = SampleBatch::default();
+        for (at, value) in timestamps.iter().zip(values) {
+            batch.push(*series, *at, *value);
+        }
+        engine.append(batch).await.unwrap();
+    }
+    engine.close().await.unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+fn compact(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let mut group = c.benchmark_group("compact");
+    for (name, set) in [
+        ("node", data::node_exporter(1, 5760)),
+        ("tsbs", data::tsbs_cpu(20, 8640)),
+        ("sensor", data::sensors(100, 8640)),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let filled = dir.path().join("filled");
+        runtime.block_on(fill(&filled, &set));
+        let samples = set.samples() as u64;
+        drop(set);
+        let mut sizes = (0, 0);
+        group.throughput(Throughput::Elements(samples));
+        group.bench_function(name, |b| {
+            b.iter_custom(|rounds| {
+                let mut took = Duration::ZERO;
+                for _ in 0..rounds {
+                    let work = dir.path().join("work");
+                    copy(&filled, &work);
+                    let engine = open(&work);
+                    #[expect(clippy::disallowed_methods, reason = "a bench measures")]
+                    let started = Instant::now();
+                    let report = runtime.block_on(engine.compact()).unwrap();
+                    took += started.elapsed();
+                    assert_eq!((report.samples, report.blocks_after), (samples, 1));
+                    sizes = (report.bytes_before, report.bytes_after);
+                    runtime.block_on(engine.close()).unwrap();
+                    fs::remove_dir_all(&work).unwrap();
+                }
+                took
+            });
+        });
+        let per_sample = |bytes: u64| bytes as f64 / samples as f64;
+        let (before, after) = (per_sample(sizes.0), per_sample(sizes.1));
+        println!("compact/{name}: {before:.4} B/sample before, {after:.4} after");
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = compaction;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3));
+    targets = compact
+}
+criterion_main!(compaction);
