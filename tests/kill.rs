@@ -132,13 +132,13 @@ async fn acknowledged_samples_survive_kill_9() {
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(20 + random.below(300))).await;
-        if cycle % 3 == 1 {
-            // Kill in the middle of a flush.
-            let flush = server.client.post(format!("{}/api/v1/admin/flush", server.url)).send();
-            let flush = tokio::spawn(flush);
+        if let Some(work) = [None, Some("flush"), Some("compact")][cycle as usize % 3] {
+            // Kill in the middle of it.
+            let work = server.client.post(format!("{}/api/v1/admin/{work}", server.url)).send();
+            let work = tokio::spawn(work);
             tokio::time::sleep(Duration::from_millis(random.below(30))).await;
             server.kill();
-            let _ = flush.await.unwrap();
+            let _ = work.await.unwrap();
         } else {
             server.kill();
         }
