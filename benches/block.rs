@@ -12,7 +12,6 @@ use std::time::Duration;
 use aetherdb::columnar::block::{BlockCache, BlockHeader, BlockOptions, BlockReader, BlockWriter};
 use aetherdb::columnar::codec::timestamps::{self, TimestampEncoder};
 use aetherdb::columnar::codec::values::{self, ValueEncoder};
-use aetherdb::columnar::merge::{MergeSource, merge};
 use aetherdb::model::{METRIC_NAME, MatchOp, Matcher, Samples, TimeRange};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -137,16 +136,6 @@ fn blocks(c: &mut Criterion) {
                 b.iter(|| reader.scan().map(|batch| batch.unwrap().num_rows()).sum::<usize>());
             });
         }
-        let halves: [Vec<_>; 2] = [batches[..batches.len() / 2].to_vec(), batches.clone()];
-        group.bench_function(format!("merge/{name}"), |b| {
-            b.iter(|| {
-                let sources = halves.iter().map(|half| MergeSource {
-                    labels: set.labels.clone(),
-                    batches: Box::new(half.clone().into_iter().map(Ok)),
-                });
-                merge(sources.collect()).1.map(|batch| batch.unwrap().num_rows()).sum::<usize>()
-            });
-        });
     }
     group.finish();
 }

@@ -1,8 +1,8 @@
-//! Arrow batches to compact bytes and back: codecs, block files, merging.
+//! Arrow batches to compact bytes and back: codecs and block files.
 //!
 //! The write walk comes through here twice: the memtable seals its chunks with [`codec`], and flush
-//! and compaction hand ordered Arrow batches ([`schema`], [`merge`]) to the block writer. The
-//! read walk comes back through the block reader.
+//! and compaction hand ordered Arrow batches ([`schema`]) to the block writer. The read walk comes
+//! back through the block reader.
 //!
 //! Pure: bytes in, bytes out. Files, clocks and threads belong to `storage`.
 //!
@@ -14,7 +14,6 @@ pub mod aggregate;
 pub mod block;
 pub mod codec;
 pub mod error;
-pub mod merge;
 pub mod parquet;
 pub mod schema;
 pub mod table;
