@@ -24,6 +24,9 @@ use crate::clock::Clock;
 use crate::query::error::QueryError;
 use crate::query::limits::{Admission, QueryLimits, QueryOptions, QueryUsage};
 
+/// Planning SQL recurses into its expressions, which may be a thousand deep. Only what is used of
+/// a stack takes memory.
+const THREAD_STACK_BYTES: usize = 64 << 20;
 /// Pieces of a result that may wait for the one who reads it.
 const PIECES_AHEAD_MAX: usize = 4;
 
@@ -52,6 +55,7 @@ impl QuerySession {
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.threads.max(1))
             .thread_name("query")
+            .thread_stack_size(THREAD_STACK_BYTES)
             .enable_all()
             .build()
             .map_err(|error| internal(&error))?;

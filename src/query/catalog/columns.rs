@@ -16,6 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use crate::columnar::parquet::LabelColumns;
 use crate::columnar::parquet::columns::{LABELS, METRIC, TIME, VALUE};
 use crate::model::{Labels, METRIC_NAME};
+use crate::query::catalog::filters::SeriesColumns;
 
 /// What stands in one column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl SampleColumns {
         Self { columns: columns.into(), schema: Arc::new(Schema::new(fields)) }
     }
 
-    pub(crate) fn by_name(&self, name: &str) -> Option<&SampleColumn> {
+    fn by_name(&self, name: &str) -> Option<&SampleColumn> {
         Some(&self.columns[self.schema.index_of(name).ok()?])
     }
 
@@ -84,6 +85,19 @@ impl SampleColumns {
         let fields: Vec<_> =
             indices.iter().map(|index| Arc::clone(&self.schema.fields()[*index])).collect();
         Self { columns, schema: Arc::new(Schema::new(fields)) }
+    }
+}
+
+impl SeriesColumns for SampleColumns {
+    fn label(&self, column: &str) -> Option<&str> {
+        match self.by_name(column)? {
+            SampleColumn::Label(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    fn is_map(&self, column: &str) -> bool {
+        self.by_name(column) == Some(&SampleColumn::Labels)
     }
 }
 

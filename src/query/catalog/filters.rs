@@ -13,7 +13,15 @@ use datafusion::logical_expr::expr::{InList, Like};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
 use crate::model::{METRIC_NAME, MatchOp, Matcher, TimeRange};
-use crate::query::catalog::columns::{SampleColumn, SampleColumns};
+
+/// Which columns of a table say what a series is.
+pub(crate) trait SeriesColumns {
+    /// The label that stands in a column.
+    fn label(&self, column: &str) -> Option<&str>;
+
+    /// Whether a column holds all labels as a map.
+    fn is_map(&self, column: &str) -> bool;
+}
 
 /// What time must be for a filter to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,9 +126,9 @@ fn is_column(expr: &Expr, name: &str) -> bool {
 }
 
 /// Whether a filter can be decided from a series' labels alone.
-pub(crate) fn is_of_series(filter: &Expr, table: &SampleColumns) -> bool {
+pub(crate) fn is_of_series(filter: &Expr, table: &dyn SeriesColumns) -> bool {
     let columns = filter.column_refs();
-    let of_series = |name: &str| table.by_name(name).is_some_and(SampleColumn::is_of_series);
+    let of_series = |name: &str| table.label(name).is_some() || table.is_map(name);
     !columns.is_empty()
         && columns.iter().all(|column| of_series(&column.name))
         && !filter.is_volatile()
@@ -144,7 +152,7 @@ fn has_subquery(filter: &Expr) -> bool {
 }
 
 /// Matchers that hold for every series of which some row can satisfy the filter.
-pub(crate) fn implied_matchers(filter: &Expr, table: &SampleColumns) -> Vec<Matcher> {
+pub(crate) fn implied_matchers(filter: &Expr, table: &dyn SeriesColumns) -> Vec<Matcher> {
     let mut matchers = Vec::new();
     for (label, values) in accepted(filter, table) {
         matchers.extend(one_of(&label, &values));
@@ -154,7 +162,7 @@ pub(crate) fn implied_matchers(filter: &Expr, table: &SampleColumns) -> Vec<Matc
 }
 
 /// The values that labels must have, as far as they are listed.
-fn accepted(filter: &Expr, table: &SampleColumns) -> BTreeMap<String, BTreeSet<String>> {
+fn accepted(filter: &Expr, table: &dyn SeriesColumns) -> BTreeMap<String, BTreeSet<String>> {
     match filter {
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
             let mut all = accepted(left, table);
@@ -208,7 +216,7 @@ fn one_of(label: &str, values: &BTreeSet<String>) -> Option<Matcher> {
 }
 
 /// Matchers for conditions other than lists of values.
-fn add_patterns(filter: &Expr, table: &SampleColumns, matchers: &mut Vec<Matcher>) {
+fn add_patterns(filter: &Expr, table: &dyn SeriesColumns, matchers: &mut Vec<Matcher>) {
     let mut add = |op, label: &str, value: String| {
         matchers.extend(Matcher::new(op, label, value).ok());
     };
@@ -258,19 +266,15 @@ fn add_patterns(filter: &Expr, table: &SampleColumns, matchers: &mut Vec<Matcher
 }
 
 /// The label whose value an expression is.
-fn label_of(expr: &Expr, table: &SampleColumns) -> Option<String> {
+fn label_of(expr: &Expr, table: &dyn SeriesColumns) -> Option<String> {
     match expr {
-        Expr::Column(column) => match table.by_name(&column.name)? {
-            SampleColumn::Label(name) => Some(name.clone()),
-            _ => None,
-        },
+        Expr::Column(column) => table.label(&column.name).map(str::to_owned),
         Expr::Cast(cast) if cast.field.data_type().is_string() => label_of(&cast.expr, table),
         // `labels['name']`
         Expr::ScalarFunction(call) if call.name() == "get_field" => match call.args.as_slice() {
-            [Expr::Column(column), name] => match table.by_name(&column.name)? {
-                SampleColumn::Labels => text(name).map(str::to_owned),
-                _ => None,
-            },
+            [Expr::Column(column), name] if table.is_map(&column.name) => {
+                text(name).map(str::to_owned)
+            }
             _ => None,
         },
         _ => None,
@@ -308,6 +312,7 @@ mod tests {
 
     use super::*;
     use crate::columnar::parquet::LabelColumns;
+    use crate::query::catalog::columns::SampleColumns;
 
     fn at(value: i64) -> Expr {
         lit(ScalarValue::TimestampMillisecond(Some(value), Some("UTC".into())))

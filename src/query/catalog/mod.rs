@@ -11,6 +11,8 @@
 
 mod columns;
 mod filters;
+mod information_schema;
+mod rollup_table;
 mod sample_scan;
 mod sample_table;
 mod schema;
@@ -19,43 +21,74 @@ use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider};
 
+pub(crate) use filters::time_bounds;
+
+use crate::model::Resolution;
+use crate::query::catalog::information_schema::InformationSchema;
+use crate::query::catalog::schema::{MetricSchema, Metrics};
 use crate::query::session::QueryTask;
 use crate::storage::Snapshot;
 
-pub use schema::RawSchema;
-
 /// The one catalog.
-pub const CATALOG: &str = "aether";
+pub(crate) const CATALOG: &str = "aether";
 /// The schema of tables that are named without one.
-pub const RAW_SCHEMA: &str = "raw";
+pub(crate) const RAW_SCHEMA: &str = "raw";
 /// The table of all metrics in each schema.
-pub const ALL_METRICS: &str = "samples";
+pub(crate) const ALL_METRICS: &str = "samples";
+
+/// The schema of rollups of a resolution.
+pub(crate) fn rollup_schema(resolution: Resolution) -> &'static str {
+    match resolution {
+        Resolution::OneMinute => "rollup_1m",
+        Resolution::FiveMinutes => "rollup_5m",
+        Resolution::OneHour => "rollup_1h",
+    }
+}
 
 /// The catalog of one query.
 #[derive(Debug)]
-pub struct SnapshotCatalog {
-    raw: Arc<RawSchema>,
+pub(crate) struct SnapshotCatalog {
+    /// By name, without the information schema.
+    schemas: Vec<(&'static str, Arc<MetricSchema>)>,
+    information: Arc<InformationSchema>,
 }
 
 impl SnapshotCatalog {
-    pub(crate) fn new(snapshot: &Snapshot, task: &QueryTask) -> Arc<Self> {
-        Arc::new(Self { raw: Arc::new(RawSchema::new(snapshot.clone(), task.clone())) })
+    pub(crate) fn new(snapshot: &Snapshot, task: &QueryTask) -> Self {
+        let metrics = Arc::new(Metrics::new(snapshot.clone(), task.clone()));
+        let schema = |resolution| Arc::new(MetricSchema::new(Arc::clone(&metrics), resolution));
+        let rollups = Resolution::ALL.into_iter().filter(|_| metrics.rollups().is_some());
+        let schemas: Vec<_> = std::iter::once((RAW_SCHEMA, schema(None)))
+            .chain(rollups.map(|one| (rollup_schema(one), schema(Some(one)))))
+            .collect();
+        let information = Arc::new(InformationSchema::new(metrics, schemas.clone()));
+        Self { schemas, information }
+    }
+
+    /// Metrics whose names are like this one, the likest first.
+    pub(crate) fn similar(&self, name: &str) -> Vec<String> {
+        self.information.similar(name)
     }
 }
 
 impl CatalogProvider for SnapshotCatalog {
     fn schema_names(&self) -> Vec<String> {
-        vec![RAW_SCHEMA.to_owned()]
+        let own = self.schemas.iter().map(|(name, _)| *name);
+        own.chain([information_schema::NAME]).map(str::to_owned).collect()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
-        (name == RAW_SCHEMA).then(|| Arc::clone(&self.raw) as _)
+        if name == information_schema::NAME {
+            return Some(Arc::clone(&self.information) as _);
+        }
+        let found = self.schemas.iter().find(|(known, _)| *known == name);
+        found.map(|(_, schema)| Arc::clone(schema) as _)
     }
 }
 
 /// DataFusion asks a list of catalogs; this one has one.
 #[derive(Debug)]
-pub struct OneCatalog(pub Arc<SnapshotCatalog>);
+pub(crate) struct OneCatalog(pub(crate) Arc<SnapshotCatalog>);
 
 impl CatalogProviderList for OneCatalog {
     fn register_catalog(

@@ -1,4 +1,4 @@
-//! The schema `raw`: one table per metric, and one of all metrics.
+//! The schemas of metrics: one table per metric, made when it is named, and one of all.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -9,43 +9,56 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::TableType;
 
 use crate::columnar::parquet::LabelColumns;
-use crate::model::{METRIC_NAME, Matcher, TimeRange};
+use crate::model::{METRIC_NAME, Matcher, Resolution, TimeRange};
 use crate::query::catalog::ALL_METRICS;
 use crate::query::catalog::columns::SampleColumns;
+use crate::query::catalog::rollup_table::RollupTable;
 use crate::query::catalog::sample_table::SampleTable;
 use crate::query::error::QueryError;
 use crate::query::session::QueryTask;
-use crate::storage::Snapshot;
+use crate::storage::{RollupView, Snapshot};
 
-/// Tables of raw samples, each made when it is named.
-pub struct RawSchema {
+/// What the schemas of one query share.
+pub(crate) struct Metrics {
     snapshot: Snapshot,
     task: QueryTask,
-    /// Names of metrics, sorted, once they were asked for.
-    metrics: OnceLock<Vec<String>>,
+    /// Names, sorted, once they were asked for.
+    names: OnceLock<Vec<String>>,
 }
 
-impl fmt::Debug for RawSchema {
+/// One schema: of raw samples, or of rollups of one resolution.
+pub(crate) struct MetricSchema {
+    metrics: Arc<Metrics>,
+    resolution: Option<Resolution>,
+}
+
+impl fmt::Debug for MetricSchema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawSchema").finish_non_exhaustive()
+        f.debug_struct("MetricSchema").field("resolution", &self.resolution).finish_non_exhaustive()
     }
 }
 
-impl RawSchema {
+impl Metrics {
     pub(crate) fn new(snapshot: Snapshot, task: QueryTask) -> Self {
-        Self { snapshot, task, metrics: OnceLock::new() }
+        Self { snapshot, task, names: OnceLock::new() }
     }
 
-    /// Every metric, sorted.
-    pub(crate) fn metrics(&self) -> Result<&[String], QueryError> {
-        if let Some(metrics) = self.metrics.get() {
-            return Ok(metrics);
+    pub(crate) fn rollups(&self) -> Option<&RollupView> {
+        self.snapshot.rollups()
+    }
+
+    /// Every metric with raw samples, sorted, but for the one that is called as the table of all.
+    pub(crate) fn names(&self) -> Result<&[String], QueryError> {
+        if let Some(names) = self.names.get() {
+            return Ok(names);
         }
-        let names = self.snapshot.label_values(METRIC_NAME, &[], TimeRange::ALL)?;
-        Ok(self.metrics.get_or_init(|| names.into_iter().collect()))
+        let mut names = self.snapshot.label_values(METRIC_NAME, &[], TimeRange::ALL)?;
+        names.remove(ALL_METRICS);
+        Ok(self.names.get_or_init(|| names.into_iter().collect()))
     }
 
-    fn make(&self, name: &str) -> Result<Option<SampleTable>, QueryError> {
+    /// The table of raw samples of a metric, or of all.
+    fn samples(&self, name: &str) -> Result<Option<SampleTable>, QueryError> {
         let (metric, columns) = if name == ALL_METRICS {
             (None, SampleColumns::of_all())
         } else {
@@ -55,24 +68,73 @@ impl RawSchema {
             if labels.is_empty() {
                 return Ok(None);
             }
-            let columns = SampleColumns::of_metric(&labels, &LabelColumns::new());
+            let known = self.rollups().map(RollupView::label_columns);
+            let columns = SampleColumns::of_metric(&labels, known.unwrap_or(&LabelColumns::new()));
             (Some(metric), columns)
         };
         let (snapshot, task) = (self.snapshot.clone(), self.task.clone());
         Ok(Some(SampleTable::new(snapshot, task, metric, columns)))
     }
+
+    /// The table of rollups of a metric, or of all.
+    fn rollup_rows(
+        &self,
+        name: &str,
+        resolution: Resolution,
+    ) -> DataFusionResult<Option<RollupTable>> {
+        let Some(view) = self.rollups() else { return Ok(None) };
+        if name == ALL_METRICS {
+            return Ok(Some(RollupTable::of_all(view.clone(), resolution)));
+        }
+        let matcher = [Matcher::equal(METRIC_NAME, name)];
+        let labels =
+            self.snapshot.label_names(&matcher, TimeRange::ALL).map_err(QueryError::from)?;
+        // Rows of expired samples may have labels that no raw sample has any more.
+        let all = self.outlive_raw(view, resolution);
+        if labels.is_empty() && !all {
+            return Ok(None);
+        }
+        let keep = |label: &str| all || labels.contains(label);
+        RollupTable::of_metric(view.clone(), resolution, name.to_owned(), keep).map(Some)
+    }
+
+    /// Whether there are rows of a time of which no raw sample is left.
+    fn outlive_raw(&self, view: &RollupView, resolution: Resolution) -> bool {
+        let Some(first) = view.files(resolution).into_iter().map(|file| file.span()).min() else {
+            return false;
+        };
+        let raw = self.snapshot.time_range();
+        raw.is_none_or(|raw| raw.start() > first.start.saturating_add(SPAN_MS))
+    }
+}
+
+/// Rollups are built from whole stretches of this length.
+const SPAN_MS: i64 = 7_200_000;
+
+impl MetricSchema {
+    pub(crate) fn new(metrics: Arc<Metrics>, resolution: Option<Resolution>) -> Self {
+        Self { metrics, resolution }
+    }
+
+    fn make(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        Ok(match self.resolution {
+            None => self.metrics.samples(name)?.map(|table| Arc::new(table) as _),
+            Some(resolution) => {
+                self.metrics.rollup_rows(name, resolution)?.map(|table| Arc::new(table) as _)
+            }
+        })
+    }
 }
 
 #[async_trait]
-impl SchemaProvider for RawSchema {
+impl SchemaProvider for MetricSchema {
     fn table_names(&self) -> Vec<String> {
-        let metrics = self.metrics().unwrap_or_default();
-        let others = metrics.iter().filter(|name| *name != ALL_METRICS).cloned();
-        std::iter::once(ALL_METRICS.to_owned()).chain(others).collect()
+        let names = self.metrics.names().unwrap_or_default();
+        std::iter::once(ALL_METRICS.to_owned()).chain(names.iter().cloned()).collect()
     }
 
     async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
-        Ok(self.make(name)?.map(|table| Arc::new(table) as _))
+        self.make(name)
     }
 
     async fn table_type(&self, _: &str) -> DataFusionResult<Option<TableType>> {
