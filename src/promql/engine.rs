@@ -26,7 +26,8 @@ use crate::query::batch::for_each_sample_row;
 use crate::query::node::gather;
 use crate::query::resolution::Rounding;
 use crate::query::rollup_scan::expired;
-use crate::query::{Grid, QueryError, QueryLimits, QuerySession, SourceResolution};
+use crate::query::session::QueryTask;
+use crate::query::{Grid, QueryError, QueryLimits, QueryOptions, QuerySession, SourceResolution};
 use crate::storage::Snapshot;
 
 /// How far back a selector looks for a sample, unless the query says otherwise.
@@ -95,17 +96,8 @@ pub async fn evaluate(
     check_type(&expr, query.kind)?;
     let (grid, times) = grid(query)?;
     let task = session.task(query.limits);
-    let annotations = Arc::new(Annotations::new(&query.text));
-    let planner = Planner {
-        snapshot: snapshot.clone(),
-        task: task.clone(),
-        annotations: Arc::clone(&annotations),
-        lookback_ms: query.lookback_ms,
-        max_source_resolution: query.max_source_resolution,
-        rollup_costs: session.options().rollup_costs,
-        rounding: Rounding::new(&expired(snapshot), query.max_source_resolution),
-        times,
-    };
+    let planner = planner(snapshot, query, &task, session.options(), times);
+    let annotations = Arc::clone(&planner.annotations);
     let clock = Arc::clone(session.clock());
     let is_range = matches!(query.kind, QueryKind::Range { .. });
     let explain = query.explain;
@@ -146,6 +138,41 @@ fn check_type(expr: &Expr, kind: QueryKind) -> Result<(), PromqlError> {
     Err(PromqlError::Parameter(format!(
         "invalid expression type \"{value_type}\" for range query, must be Scalar or instant Vector"
     )))
+}
+
+/// Answers a query as a part of another one, which has its turn, its time and its memory.
+pub(crate) async fn evaluate_within(
+    snapshot: &Snapshot,
+    query: &Query,
+    task: &QueryTask,
+    options: &QueryOptions,
+    clock: &dyn Clock,
+) -> Result<Value, PromqlError> {
+    let expr = parse(&query.text)?;
+    check_type(&expr, query.kind)?;
+    let (grid, times) = grid(query)?;
+    let planner = planner(snapshot, query, task, options, times);
+    let is_range = matches!(query.kind, QueryKind::Range { .. });
+    Ok(answer(&planner, &expr, grid, is_range, query.explain, clock).await?.value)
+}
+
+fn planner(
+    snapshot: &Snapshot,
+    query: &Query,
+    task: &QueryTask,
+    options: &QueryOptions,
+    times: Times,
+) -> Planner {
+    Planner {
+        snapshot: snapshot.clone(),
+        task: task.clone(),
+        annotations: Arc::new(Annotations::new(&query.text)),
+        lookback_ms: query.lookback_ms,
+        max_source_resolution: query.max_source_resolution,
+        rollup_costs: options.rollup_costs,
+        rounding: Rounding::new(&expired(snapshot), query.max_source_resolution),
+        times,
+    }
 }
 
 /// The steps of a query.

@@ -18,6 +18,7 @@ mod scalar;
 
 pub use ast::{Expr, ExprKind, Span};
 pub use describe::{Description, describe};
+pub(crate) use engine::evaluate_within;
 pub use engine::{Explain, Query, QueryKind, evaluate};
 pub use error::{PromqlError, PromqlErrorKind};
 pub use parser::{ParseError, parse, parse_selector};

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use chrono::DateTime;
+use datafusion::catalog::CatalogProvider;
+use datafusion::common::TableReference;
 use datafusion::execution::context::{SQLOptions, SessionState};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use tokio::sync::mpsc;
 
-use crate::model::Timestamp;
+use crate::clock::Clock;
 use crate::query::catalog::{CATALOG, OneCatalog, RAW_SCHEMA, SnapshotCatalog};
 use crate::query::session::{Feed, QueryTask};
-use crate::query::{QueryLimits, QuerySession};
+use crate::query::{QueryLimits, QueryOptions, QuerySession};
 use crate::sql::error::SqlError;
+use crate::sql::functions::{self, PromqlContext};
+use crate::sql::gapfill::{self, GapFillQueryPlanner, GapFillRule};
 use crate::sql::statement;
 use crate::storage::{ReadStats, Snapshot};
 
@@ -54,7 +58,11 @@ impl SqlEngine {
         let options = config.options_mut();
         options.sql_parser.collect_spans = true;
         options.execution.parquet.pushdown_filters = true;
-        Self { state: builder.with_config(config).build() }
+        let mut builder = builder.with_config(config);
+        functions::register(&mut builder);
+        gapfill::register(&mut builder);
+        let builder = builder.with_query_planner(Arc::new(GapFillQueryPlanner));
+        Self { state: builder.build() }
     }
 
     /// Answers a query over a snapshot, rows as they come. Dropping what is returned cancels it.
@@ -70,7 +78,8 @@ impl SqlEngine {
             snapshot: snapshot.clone(),
             task: task.clone(),
             text: query.text.clone(),
-            now_ms: session.clock().now_ms(),
+            options: *session.options(),
+            clock: Arc::clone(session.clock()),
         };
         let work = |pieces| async move {
             run.hand_on(pieces).await;
@@ -135,7 +144,8 @@ struct Run {
     snapshot: Snapshot,
     task: QueryTask,
     text: String,
-    now_ms: Timestamp,
+    options: QueryOptions,
+    clock: Arc<dyn Clock>,
 }
 
 impl Run {
@@ -160,14 +170,61 @@ impl Run {
         }
     }
 
+    /// The error, with what a table may have meant that does not exist.
+    fn explained(
+        &self,
+        error: SqlError,
+        tables: &[TableReference],
+        catalog: &SnapshotCatalog,
+    ) -> SqlError {
+        let SqlError::Plan(text) = &error else { return error };
+        let Some((place, _)) = text.split_once("table '").filter(|_| text.contains("not found"))
+        else {
+            return error;
+        };
+        let missing = tables.iter().find(|table| {
+            let schema = catalog.schema(table.schema().unwrap_or(RAW_SCHEMA));
+            let is_function = self.state.table_functions().contains_key(table.table());
+            !is_function && schema.is_none_or(|schema| !schema.table_exist(table.table()))
+        });
+        let Some(missing) = missing else { return error };
+        let schema = missing.schema().unwrap_or(RAW_SCHEMA);
+        if catalog.schema(schema).is_none() {
+            let known = catalog.schema_names().join(", ");
+            return SqlError::Plan(format!("{place}there is no schema {schema:?}, only {known}"));
+        }
+        let similar = catalog.similar(missing.table());
+        let quoted: Vec<_> = similar
+            .iter()
+            .map(|name| TableReference::bare(name.as_str()).to_quoted_string())
+            .collect();
+        let proposal = match quoted.as_slice() {
+            [] => "; SHOW TABLES lists them".to_owned(),
+            quoted => format!("; did you mean {}?", quoted.join(" or ")),
+        };
+        let name = missing.table();
+        SqlError::Plan(format!("{place}there is no metric {name:?} in {schema}{proposal}"))
+    }
+
     /// Parses, plans and starts the statement.
     async fn start(&mut self) -> Result<SendableRecordBatchStream, SqlError> {
         let statement = statement::parse(&self.text)?;
-        let catalog = SnapshotCatalog::new(&self.snapshot, &self.task);
-        self.state.register_catalog_list(Arc::new(OneCatalog(catalog)));
-        self.state.execution_props_mut().query_execution_start_time =
-            DateTime::from_timestamp_millis(self.now_ms);
-        let plan = self.state.statement_to_plan(statement).await?;
+        let catalog = Arc::new(SnapshotCatalog::new(&self.snapshot, &self.task));
+        self.state.register_catalog_list(Arc::new(OneCatalog(Arc::clone(&catalog))));
+        let now = DateTime::from_timestamp_millis(self.clock.now_ms());
+        self.state.execution_props_mut().query_execution_start_time = now;
+        self.state.add_analyzer_rule(Arc::new(GapFillRule { now }));
+        self.state.config_mut().set_extension(Arc::new(PromqlContext {
+            snapshot: self.snapshot.clone(),
+            task: self.task.clone(),
+            options: self.options,
+            clock: Arc::clone(&self.clock),
+        }));
+        let tables = self.state.resolve_table_references(&statement)?;
+        let plan = match self.state.statement_to_plan(statement).await {
+            Ok(plan) => plan,
+            Err(error) => return Err(self.explained(error.into(), &tables, &catalog)),
+        };
         let reads = SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)

@@ -7,6 +7,8 @@
 pub mod engine;
 pub mod error;
 
+mod functions;
+mod gapfill;
 mod statement;
 
 pub use engine::{SqlEngine, SqlQuery, SqlRows};
