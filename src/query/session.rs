@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use crate::query::error::QueryError;
 use crate::query::limits::{Admission, QueryLimits, QueryOptions, QueryUsage};
 
-/// Planning SQL recurses into its expressions, which may be a thousand deep. Only what is used of
+/// Planning SQL recurses into its expressions, which may be hundreds deep. Only what is used of
 /// a stack takes memory.
 const THREAD_STACK_BYTES: usize = 64 << 20;
 /// Pieces of a result that may wait for the one who reads it.

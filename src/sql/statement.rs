@@ -21,7 +21,7 @@ use crate::sql::error::SqlError;
 /// Longest text of a statement.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 /// Most operators, joins and set operations, each of which may deepen the plan by one.
-const OPERATORS_MAX: usize = 1_000;
+const OPERATORS_MAX: usize = 500;
 /// Most tables in one FROM clause, by commas.
 const FROM_MAX: usize = 100;
 /// How deep parentheses and subqueries may be nested.

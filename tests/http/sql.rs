@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::json;
 
-use crate::http::Api;
+use crate::http::{Api, NOW_MS};
 
 const LINES: &str = "cpu,host=a,dc=x 1.5 1699500000000\ncpu,host=b NaN 1699500000000\n";
 const ALL: &str = "SELECT host, dc, time, value FROM cpu ORDER BY host";
@@ -112,10 +112,15 @@ async fn errors_have_a_status_a_type_and_a_place() {
     for (query, status, kind, part) in [
         ("SELECT 1 +", 400, "bad_data", "parse error"),
         ("SELECT\n nope FROM cpu", 400, "bad_data", "2:2: No field named nope"),
-        ("SELECT * FROM cpi", 400, "bad_data", "cpi"),
+        (
+            "SELECT * FROM cpi",
+            400,
+            "bad_data",
+            "1:15: there is no metric \"cpi\" in raw; did you mean cpu?",
+        ),
         ("DROP TABLE cpu", 400, "bad_data", "DROP TABLE is not possible"),
         ("COPY cpu TO '/tmp/never.csv'", 400, "bad_data", "COPY is not possible"),
-        ("SELECT * FROM '/etc/passwd'", 400, "bad_data", "not found"),
+        ("SELECT * FROM '/etc/passwd'", 400, "bad_data", "there is no metric"),
         ("SELECT 1; SELECT 2", 400, "bad_data", "one statement"),
         ("SELECT 1 / 0", 422, "execution", "Divide by zero"),
     ] {
@@ -171,4 +176,58 @@ async fn an_answer_that_fails_midway_is_cut_off() {
         assert_eq!(answer.status(), 200, "{format}");
         assert!(answer.bytes().await.is_err(), "{format} looked whole");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rollups_are_tables_that_agree_with_raw_samples() {
+    const MINUTE_MS: i64 = 60_000;
+    let api = Api::start().await;
+    let midnight = NOW_MS - NOW_MS.rem_euclid(24 * 60 * MINUTE_MS);
+    let mut lines = String::new();
+    for step in 1..=5 * 120 {
+        let at = midnight - step * 30_000 + 15_000;
+        lines += &format!("cpu,host=a,sum=x {step} {at}\ncpu,host=b {} {at}\n", step * 2);
+        lines += &format!("mem,host=a {step} {at}\n");
+    }
+    api.write(&lines).await;
+    assert_eq!(api.post("/api/v1/admin/downsample", &[], "").await.status, 200);
+    let rows = async |query: &str| {
+        let answer = api.post_form("/api/v1/sql", &[("query", query)]).await;
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+        answer.json()
+    };
+    let counted = rows("SELECT count(*) AS n, sum(count) AS samples FROM rollup_1m.cpu").await;
+    assert_eq!(counted, json!([{"n": 600, "samples": 1200}]));
+    let hours = rows("SELECT count(*) AS n FROM rollup_1h.samples").await;
+    assert_eq!(hours, json!([{"n": 15}]));
+    // A label that collides with a column, and one that only some series have.
+    let columns = rows(
+        "SELECT column_name FROM information_schema.columns WHERE table_name = 'mem' AND \
+         table_schema = 'rollup_5m' ORDER BY ordinal_position LIMIT 3",
+    )
+    .await;
+    let names: Vec<_> = columns.as_array().unwrap().iter().map(|c| &c["column_name"]).collect();
+    assert_eq!(names, ["host", "bucket_start", "bucket_end"]);
+    let labels = rows("SELECT DISTINCT host, label_sum FROM rollup_5m.cpu ORDER BY host").await;
+    assert_eq!(labels, json!([{"host": "a", "label_sum": "x"}, {"host": "b", "label_sum": null}]));
+
+    // A bucket of rollups is open on the left: a millisecond earlier date_bin says the same.
+    let of_rollups = "SELECT host, bucket_end AS t, sum, min, max, count AS n FROM rollup_5m.cpu \
+                      WHERE bucket_end > TIMESTAMP '2023-11-08T21:00:00Z' ORDER BY host, t";
+    let of_samples = "SELECT host, date_bin(INTERVAL '5 minutes', time - INTERVAL '1 millisecond') + INTERVAL \
+         '5 minutes' AS t, sum(value) AS sum, min(value) AS min, max(value) AS max, count(*) AS n \
+         FROM cpu WHERE time > '2023-11-08T21:00:00Z' GROUP BY host, t ORDER BY host, t";
+    let (of_rollups, of_samples) = (rows(of_rollups).await, rows(of_samples).await);
+    assert_eq!(of_rollups.as_array().unwrap().len(), 72);
+    assert_eq!(of_rollups, of_samples);
+
+    // Two spans of two hours hold nothing that late: their files are not even opened.
+    let late =
+        "FROM rollup_1m.cpu WHERE bucket_end > TIMESTAMP '2023-11-08T22:30:00Z' AND host = 'a'";
+    assert_eq!(rows(&format!("SELECT count(*) AS n {late}")).await, json!([{"n": 90}]));
+    let explained = rows(&format!("EXPLAIN ANALYZE SELECT sum(max) {late}")).await.to_string();
+    assert!(explained.contains("bytes_scanned="), "{explained}");
+    assert_eq!(explained.matches(".parquet").count(), 1, "{explained}");
+    let other = rows("EXPLAIN SELECT * FROM rollup_1m.samples WHERE metric LIKE 'x%'").await;
+    assert!(!other.to_string().contains(".parquet"), "{other}");
 }
