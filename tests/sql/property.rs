@@ -42,8 +42,10 @@ fn series(random: &mut Random) -> Series {
 /// A condition in SQL, and whether it holds for a sample.
 struct Condition {
     text: String,
-    holds: Box<dyn Fn(&Labels, i64, f64) -> bool>,
+    holds: Holds,
 }
+
+type Holds = Box<dyn Fn(&Labels, i64, f64) -> bool>;
 
 fn condition(random: &mut Random) -> Condition {
     let host = format!("h{}", random.below(5));
@@ -51,7 +53,7 @@ fn condition(random: &mut Random) -> Condition {
     let at = i64::try_from(random.below(2_000_000)).unwrap();
     let time = |ms: i64| format!("to_timestamp_millis({ms})");
     let is = |labels: &Labels, name: &str, value: &str| labels.get(name) == Some(value);
-    let (text, holds): (String, Box<dyn Fn(&Labels, i64, f64) -> bool>) = match random.below(10) {
+    let (text, holds): (String, Holds) = match random.below(10) {
         0 => (format!("host = '{host}'"), Box::new(move |labels, _, _| is(labels, "host", &host))),
         1 => (
             format!("zone <> '{zone}'"),

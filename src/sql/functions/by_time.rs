@@ -23,14 +23,14 @@ pub(super) struct ByTime {
 
 impl ByTime {
     pub(super) fn first() -> Arc<AggregateUDF> {
-        Self::new("first", first_value_udaf())
+        Self::named("first", first_value_udaf())
     }
 
     pub(super) fn last() -> Arc<AggregateUDF> {
-        Self::new("last", last_value_udaf())
+        Self::named("last", last_value_udaf())
     }
 
-    fn new(name: &'static str, ordered: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
+    fn named(name: &'static str, ordered: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
         let signature = Signature::any(2, Volatility::Immutable);
         Arc::new(AggregateUDF::from(Self { name, ordered, signature }))
     }
