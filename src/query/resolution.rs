@@ -260,6 +260,17 @@ pub struct Stretch {
     pub source: Source,
 }
 
+impl Stretch {
+    /// Whether the next one, with nothing of another source in between, is read at the same go.
+    fn joins(&self, next: &Stretch) -> bool {
+        let gap_max = match self.source {
+            Source::Raw => CHUNK_MS,
+            Source::Rollup(_) => FILE_MS,
+        };
+        self.source == next.source && next.span.start.saturating_sub(self.span.end) <= gap_max
+    }
+}
+
 /// What is stored, as far as it matters for the choice.
 #[derive(Debug, Clone)]
 pub struct Stored<'a> {
@@ -386,41 +397,42 @@ impl Pieces<'_> {
 }
 
 fn cost(stored: &Stored<'_>, stretches: &[Stretch], costs: &RollupCosts) -> u64 {
-    let raw = stretches.iter().filter(|stretch| stretch.source == Source::Raw);
-    let mut total = raw_cost(stored, raw.map(|stretch| stretch.span));
+    let reads = reads(stretches);
+    let of = |source| reads.iter().filter(move |read| read.source == source).map(|read| read.span);
+    let mut total = raw_cost(stored, of(Source::Raw));
     for (resolution, _) in stored.clean {
-        let source = Source::Rollup(*resolution);
-        let spans = stretches.iter().filter(|stretch| stretch.source == source);
-        let files = blocks(spans.map(|stretch| stretch.span), FILE_MS);
+        let files = of(Source::Rollup(*resolution)).map(|span| blocks(span, FILE_MS));
         let rows = unsigned(FILE_MS / resolution.ms()).saturating_mul(stored.series);
         let file = rows.saturating_mul(costs.row).saturating_add(costs.file);
-        total = total.saturating_add(files.saturating_mul(file));
+        total = total.saturating_add(files.fold(0, u64::saturating_add).saturating_mul(file));
     }
     total
 }
 
-/// Samples that are decoded for these spans, which ascend.
-fn raw_cost(stored: &Stored<'_>, spans: impl Iterator<Item = Span>) -> u64 {
-    let raw = stored.raw;
-    let spans = spans.filter_map(|span| raw.and_then(|raw| span.intersect(raw)));
-    let chunks = blocks(spans, CHUNK_MS);
-    let samples = unsigned(CHUNK_MS / stored.interval_ms.max(1)).max(1);
-    chunks.saturating_mul(samples).saturating_mul(stored.series)
-}
-
-/// How many blocks of time `length` the spans, which ascend, touch.
-fn blocks(spans: impl Iterator<Item = Span>, length: i64) -> u64 {
-    let mut count = 0u64;
-    let mut counted = i64::MIN;
-    for span in spans {
-        let first = span.start.saturating_add(1).div_euclid(length).max(counted);
-        let end = span.end.div_euclid(length).saturating_add(1);
-        if end > first {
-            count = count.saturating_add(end.abs_diff(first));
-            counted = end;
+/// Neighbours of one source are read at one go if no more than a file or a chunk lies between them.
+fn reads(stretches: &[Stretch]) -> Vec<Stretch> {
+    let mut reads: Vec<Stretch> = Vec::new();
+    for stretch in stretches {
+        match reads.last_mut() {
+            Some(last) if last.joins(stretch) => last.span.end = stretch.span.end,
+            _ => reads.push(*stretch),
         }
     }
-    count
+    reads
+}
+
+/// Samples that are decoded by reading each of these spans.
+fn raw_cost(stored: &Stored<'_>, spans: impl Iterator<Item = Span>) -> u64 {
+    let Some(raw) = stored.raw else { return 0 };
+    let chunks = spans.filter_map(|span| span.intersect(raw)).map(|span| blocks(span, CHUNK_MS));
+    let samples = unsigned(CHUNK_MS / stored.interval_ms.max(1)).max(1);
+    chunks.fold(0, u64::saturating_add).saturating_mul(samples).saturating_mul(stored.series)
+}
+
+/// How many stretches `(k·length, (k + 1)·length]` the span touches.
+fn blocks(span: Span, length: i64) -> u64 {
+    let last = span.end.saturating_sub(1).div_euclid(length);
+    last.abs_diff(span.start.div_euclid(length)).saturating_add(1)
 }
 
 fn unsigned(number: i64) -> u64 {
@@ -458,8 +470,8 @@ pub fn slices(
     slices
 }
 
-/// The parts of `stretches` that hold what is needed, as whole buckets. Neighbours of one source
-/// are read at one go if no more than a file or a chunk lies between them.
+/// The parts of `stretches` that hold what is needed, as whole buckets, joined where they are read
+/// at one go.
 fn within(stretches: &[Stretch], needed: &[Span]) -> Vec<Stretch> {
     let mut parts: Vec<Stretch> = Vec::new();
     let mut first = 0;
@@ -470,25 +482,22 @@ fn within(stretches: &[Stretch], needed: &[Span]) -> Vec<Stretch> {
         }
         for (index, stretch) in stretches.iter().enumerate().skip(first) {
             let Some(both) = stretch.span.intersect(*needed) else { break };
-            let (span, gap_max) = match stretch.source {
-                Source::Raw => (both, CHUNK_MS),
+            let span = match stretch.source {
+                Source::Raw => both,
                 Source::Rollup(resolution) => {
                     let length = resolution.ms();
                     let start = both.start - both.start.rem_euclid(length);
-                    let end = both.end + (-both.end).rem_euclid(length);
-                    (Span { start, end }, FILE_MS)
+                    Span { start, end: both.end + (-both.end).rem_euclid(length) }
                 }
             };
+            let part = Stretch { span, source: stretch.source };
+            // Nothing of another source stands between two that come one after the other.
+            let follows = index == last_index || index == last_index.wrapping_add(1);
             match parts.last_mut() {
-                // Nothing of another source stands between them: they come one after the other.
-                Some(last)
-                    if last.source == stretch.source
-                        && (index == last_index || index == last_index + 1)
-                        && span.start.saturating_sub(last.span.end) <= gap_max =>
-                {
+                Some(last) if follows && last.joins(&part) => {
                     last.span.end = last.span.end.max(span.end);
                 }
-                _ => parts.push(Stretch { span, source: stretch.source }),
+                _ => parts.push(part),
             }
             last_index = index;
         }
@@ -619,7 +628,8 @@ mod tests {
         assert_eq!(auto.down(10 * HOUR + odd), 10 * HOUR + odd);
         assert_eq!(auto.down(10 * HOUR), 10 * HOUR);
         let capped = Rounding::new(&expired, "5m".parse().unwrap());
-        assert_eq!(capped.down(9 * HOUR + odd), 9 * HOUR + 15 * MINUTE);
+        assert_eq!(capped.down(9 * HOUR + odd), 9 * HOUR + 17 * MINUTE);
+        // Nothing is left there that may answer.
         assert_eq!(capped.down(odd), odd);
         let all: Vec<_> = auto.within(Span { start: 3 * HOUR, end: 11 * HOUR }).collect();
         let expected = [span(3, 4), span(4, 8), span(8, 10)].concat();
