@@ -307,14 +307,16 @@ impl Engine {
 
     fn situation(&self) -> Situation {
         let state = self.store.state.load();
+        let log = self.wal.status();
         Situation {
             now_ms: self.store.clock.now_ms(),
             monotonic: self.store.clock.monotonic(),
             head_samples: state.active.memtable.samples(),
             head_bytes: state.active.memtable.bytes(),
             head_born_ms: state.active.born_ms(),
-            wal_bytes: self.wal.status().bytes,
+            wal_bytes: log.bytes,
             frozen: state.frozen.len(),
+            disk_is_full: matches!(log.state, LogState::ReadOnly(_)),
             failures: self.flushes.lock().failures,
         }
     }

@@ -32,6 +32,8 @@ pub struct Situation {
     pub wal_bytes: u64,
     /// Memtables that are frozen and not yet in blocks.
     pub frozen: usize,
+    /// The log takes no writes because the disk is full.
+    pub disk_is_full: bool,
     pub failures: Failures,
 }
 
@@ -87,6 +89,8 @@ pub enum Reason {
     WalBytes,
     /// The window in which it was begun is over.
     WindowEnd,
+    /// Blocks are smaller than the log that they stand for.
+    DiskFull,
 }
 
 /// Chooses the next step.
@@ -107,6 +111,8 @@ pub fn next_step(now: &Situation, bounds: Bounds) -> Step {
         Step::Freeze(Reason::WalBytes)
     } else if now.now_ms >= due_ms {
         Step::Freeze(Reason::WindowEnd)
+    } else if now.disk_is_full {
+        Step::Freeze(Reason::DiskFull)
     } else {
         Step::Wait
     }
@@ -144,6 +150,10 @@ mod tests {
         assert_eq!(next_step(&early, BOUNDS), Step::Wait);
         let due = Situation { now_ms: WINDOW_MS + 60_000, ..situation() };
         assert_eq!(next_step(&due, BOUNDS), Step::Freeze(Reason::WindowEnd));
+        let full = Situation { disk_is_full: true, ..situation() };
+        assert_eq!(next_step(&full, BOUNDS), Step::Freeze(Reason::DiskFull));
+        let empty = Situation { head_born_ms: None, ..full };
+        assert_eq!(next_step(&empty, BOUNDS), Step::Wait);
     }
 
     #[test]

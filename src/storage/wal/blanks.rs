@@ -3,8 +3,9 @@
 //! One blank segment is kept ready. Segments begin short and double until they have the length of
 //! the options, so that a store which takes little, or has just flushed, holds little disk.
 //!
-//! On a full disk the maker tries again every so often and asks for twice the reserve before it
-//! goes on, so that it does not flap.
+//! Where space is scarce, segments are as long as the reserve leaves room for. On a full disk the
+//! maker tries again every so often and asks for twice the reserve before it goes on, so that it
+//! does not flap.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -133,17 +134,16 @@ impl Blanks {
 
     /// Makes a segment if none is ready and there is space.
     pub(super) fn make(&self) {
-        let (number, len) = {
+        let number = {
             let state = self.state.lock();
             let resumed = state.next > 0;
             if !resumed || !state.ready.is_empty() || state.stopping || state.failed.is_some() {
                 return;
             }
-            (state.next, self.next_len(&state))
+            state.next
         };
-        let made = self
-            .has_space()
-            .and_then(|()| BlankSegment::create(&*self.vfs, &self.dir, number, len));
+        let made =
+            self.space().and_then(|len| BlankSegment::create(&*self.vfs, &self.dir, number, len));
         let mut state = self.state.lock();
         match made {
             Ok(blank) => {
@@ -159,18 +159,21 @@ impl Blanks {
         self.changed.notify_all();
     }
 
-    /// Whether a further segment leaves the reserve alone; an error if not.
-    pub(super) fn has_space(&self) -> Result<(), StorageError> {
+    /// How long the next segment is to be so that the reserve is left alone; an error if there is
+    /// no space for even the shortest.
+    pub(super) fn space(&self) -> Result<u64, StorageError> {
         let (was_full, len) = {
             let state = self.state.lock();
             (state.full.is_some(), self.next_len(&state))
         };
         let reserve = self.options.disk_free_bytes_min;
         let reserve = if was_full { reserve.saturating_mul(2) } else { reserve };
-        let needed = len.saturating_add(reserve);
+        let needed = self.shortest().saturating_add(reserve);
         let free = self.vfs.free_space(&self.dir)?;
         if free >= needed {
-            return Ok(());
+            // Whole pages, for the file system's sake.
+            let room = (free - reserve) / SEGMENT_BYTES_MIN * SEGMENT_BYTES_MIN;
+            return Ok(len.min(room.max(self.shortest())));
         }
         Err(StorageError::ReadOnly(format!(
             "{free} bytes are free on the disk of {}, a log segment and the reserve need {needed}",

@@ -249,7 +249,7 @@ impl Committer {
     fn resume(&mut self) -> Result<(), StorageError> {
         let Some((resume, blanks)) = &mut self.resume else { return Ok(()) };
         if blanks.is_empty() {
-            self.blanks.has_space()?;
+            self.blanks.space()?;
         }
         // The newest gives its space, so that the numbers of the others still follow each other.
         self.writer.resume(resume, blanks.pop(), self.blanks.shortest())?;
