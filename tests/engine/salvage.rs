@@ -190,6 +190,34 @@ async fn a_lost_segment_and_a_lost_header_cost_only_what_was_in_them() {
     assert_eq!(lost, (11..BATCHES).collect(), "blocks had the first ones");
 }
 
+/// What a sample is of stands in one record only, until a flush writes it down elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn samples_of_series_whose_registration_is_lost_are_counted_and_left_out() {
+    let disk = SimVfs::new(1);
+    let engine = open(small(), Arc::new(disk.clone())).unwrap();
+    for number in 0..3i64 {
+        let rows: Rows = vec![(0, number, 1), (1, number, 2)];
+        engine.append(batch(&engine, &rows).unwrap()).await.unwrap();
+    }
+    let late: Rows = vec![(2, 9, 3), (0, 9, 4)];
+    engine.append(batch(&engine, &late).unwrap()).await.unwrap();
+    drop(engine);
+    let disk = disk.copy();
+    // The first record registers the first two series.
+    let path = segments(&disk).remove(0);
+    let mut bytes = disk.bytes(&path).unwrap();
+    bytes[RECORDS_OFFSET + 30] ^= 1;
+    disk.set_bytes(&path, &bytes);
+    let report = perform(&disk, Salvage::Perform).unwrap();
+    assert_eq!((report.samples, report.nameless), (1, 7), "{report:?}");
+    let engine = open(small(), Arc::new(disk)).unwrap();
+    assert_eq!(contents(&engine.snapshot()).unwrap(), Model::from([((2, 9), 3)]));
+    // The lost series come back as new ones, with ids of their own.
+    engine.append(batch(&engine, &vec![(0, 5, 6)]).unwrap()).await.unwrap();
+    let found = contents(&engine.snapshot()).unwrap();
+    assert_eq!(found, Model::from([((0, 5), 6), ((2, 9), 3)]));
+}
+
 /// The power goes at each operation of a salvage: whatever is left, salvage and start still give
 /// everything that was whole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
