@@ -2,7 +2,8 @@
 //! a snapshot. A server can be started on it, and the two know nothing of each other.
 //!
 //! Blocks and series files are hard links, which is safe because nobody changes a named file;
-//! manifest, metadata and the log's first segment are written anew. The manifest comes last: a
+//! manifest, metadata and the log's first segment are written anew. Rollups are not copied: the
+//! copy builds its own from the samples that it has. The manifest comes last: a
 //! crash before it leaves a directory that no server starts on and that may be removed.
 
 use std::path::Path;

@@ -9,6 +9,7 @@
 //! (rollups) can tell by the number that it is out of date.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures::executor::block_on;
 
@@ -116,13 +117,18 @@ impl Engine {
 }
 
 /// Drops the tombstones that no block and no rollup needs. Nobody may take blocks out of the store
-/// meanwhile: a merge begun before must not give what was hidden from its sources.
+/// meanwhile: a merge begun before must not give what was hidden from its sources. Nor may rollups
+/// that are being built sum it up, so their thread must have seen the tombstone first.
 pub(crate) fn drop_tombstones(store: &Store) -> Result<(), StorageError> {
+    let known = match store.options.rollups {
+        true => store.rollups_know.load(Ordering::Acquire),
+        false => u64::MAX,
+    };
     let state = store.state.load();
     let unneeded: Vec<u64> = state
         .tombstones
         .iter()
-        .filter(|tombstone| !state.needs(tombstone))
+        .filter(|tombstone| tombstone.id <= known && !state.needs(tombstone))
         .map(|tombstone| tombstone.id)
         .collect();
     if unneeded.is_empty() {

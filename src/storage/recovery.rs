@@ -158,6 +158,7 @@ pub(crate) fn open(
         damage: Arc::new(DamageReports::default()),
         series,
         metadata,
+        rollups_know: AtomicU64::new(0),
         next_file_id: AtomicU64::new(known.next_file_id),
         manifest: Mutex::new(manifest),
         state: StateCell::new(state),

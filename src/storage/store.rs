@@ -42,6 +42,8 @@ pub(crate) struct Store {
     pub(crate) bell: Arc<Bell>,
     /// Of the thread that merges blocks.
     pub(crate) compaction_bell: Arc<Bell>,
+    /// Everything that the rollups' thread names from now on knows of tombstones up to this one.
+    pub(crate) rollups_know: AtomicU64,
     /// The next file's id. Never goes back, not even when a flush fails.
     pub(crate) next_file_id: AtomicU64,
 }

@@ -1,6 +1,7 @@
 //! Rollups of a whole store against a plain map, summed up the naive way.
 
 mod retention;
+mod sequences;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

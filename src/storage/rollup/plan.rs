@@ -72,7 +72,10 @@ pub(crate) fn day_start(at: Timestamp) -> Timestamp {
 impl Situation<'_> {
     /// The starts of the spans that should be built, ascending.
     pub(crate) fn due(&self, which: Which) -> Vec<Timestamp> {
-        let starts: BTreeSet<Timestamp> = self.fresh.span_starts();
+        let mut starts: BTreeSet<Timestamp> = self.fresh.span_starts();
+        // No block is left where everything was deleted, but rows may be.
+        let built = self.built.values().flat_map(BTreeMap::values);
+        starts.extend(built.filter(|span| self.fresh.is_hidden(span)).map(|span| span.start_ms));
         let due = |start: &Timestamp| {
             !self.floors.raw_expired(*start)
                 && self.is_out_of_date(*start)

@@ -241,6 +241,9 @@ impl Thread<'_> {
         progress: Arc<DownsampleProgress>,
     ) -> Result<Done, StorageError> {
         self.worker.open()?;
+        // Nothing is being built, and what is built next comes of this state or a later one.
+        let newest = self.store.state.with(|state| state.tombstones.last().map(|last| last.id));
+        self.store.rollups_know.fetch_max(newest.unwrap_or(0), Ordering::AcqRel);
         self.worker.empty_trash();
         let floors = self.shared.floors.lock().clone();
         self.worker.drop_expired(&floors)?;
