@@ -31,6 +31,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/api/v1/labels", get(prometheus::label_names).post(prometheus::label_names))
         .route("/api/v1/label/{name}/values", get(prometheus::label_values))
         .route("/api/v1/export", get(export::export).post(export::export))
+        .route("/api/v1/export/{id}", get(export::progress))
         .route("/api/v1/metadata", get(prometheus::metadata))
         .route("/api/v1/format_query", get(prometheus::format_query).post(prometheus::format_query))
         .route("/api/v1/parse_query", get(prometheus::parse_query).post(prometheus::parse_query))

@@ -12,12 +12,12 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::http::admission::ByteBudget;
 use crate::http::body::BufferPool;
 use crate::http::error::RETRY_AFTER;
+use crate::http::export::running::Exports;
 use crate::http::respond;
 use crate::ingest::Limits;
 use crate::query::QuerySession;
@@ -80,8 +80,7 @@ pub struct Service {
     /// ever blocking those who hold an unpacked one.
     pub(crate) unpacked_budget: ByteBudget,
     pub(crate) buffers: BufferPool,
-    /// Turns of exports.
-    pub(crate) exports: Arc<Semaphore>,
+    pub(crate) exports: Arc<Exports>,
 }
 
 impl Service {
@@ -103,7 +102,7 @@ impl Service {
             wire_budget: ByteBudget::new(options.write_bytes_in_flight_max),
             unpacked_budget: ByteBudget::new(options.write_bytes_in_flight_max),
             buffers: BufferPool::default(),
-            exports: Arc::new(Semaphore::new(options.exports_max)),
+            exports: Arc::new(Exports::new(options.exports_max)),
             options,
         })
     }

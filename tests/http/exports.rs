@@ -128,7 +128,13 @@ async fn exports_are_bounded_and_end_with_their_client() {
     let address = api.url.strip_prefix("http://").unwrap();
     let mut idle = TcpStream::connect(address).unwrap();
     write!(idle, "GET /api/v1/export?format=csv HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    idle.read_exact(&mut [0; 12]).unwrap();
+    let mut head = [0; 400];
+    idle.read_exact(&mut head).unwrap();
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let id = head.split("x-aetherdb-export-id: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    let progress = api.get(&format!("/api/v1/export/{id}")).await;
+    assert!(progress.json()["data"]["rows"].is_u64(), "{}", progress.text());
+    assert_eq!(api.get("/api/v1/export/999").await.status, 404);
     let answer = api.get("/api/v1/export").await;
     assert_eq!((answer.status, answer.header("retry-after")), (503, "5"));
     assert!(answer.text().contains("--exports-max"), "{}", answer.text());

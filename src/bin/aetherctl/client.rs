@@ -64,7 +64,11 @@ pub(crate) struct Download<'a> {
     answer: reqwest::Response,
 }
 
-impl Download<'_> {
+impl<'a> Download<'a> {
+    pub(crate) fn client(&self) -> &'a Client {
+        self.client
+    }
+
     /// Every value of a header.
     pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         self.answer.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())

@@ -7,12 +7,17 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use futures::future::LocalBoxFuture;
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::client::{Client, Download, Failure};
 use crate::{Format, time};
+
+/// How often the server is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// What to export, and where to.
 #[derive(Debug, Args)]
@@ -101,9 +106,8 @@ async fn copy(
     mut sink: impl Write,
     path: &Path,
 ) -> Result<(), Failure> {
-    let series = download.headers("x-aetherdb-export-series").next().unwrap_or_default().to_owned();
-    let progress = progress(path, &series);
-    while let Some(chunk) = download.chunk().await? {
+    let mut progress = Progress::new(download, path);
+    while let Some(chunk) = progress.meanwhile(download.chunk()).await? {
         match sink.write_all(&chunk) {
             // A reader that has gone away, as `head` does, is no failure.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Err(Failure::Closed),
@@ -111,20 +115,66 @@ async fn copy(
                 written.map_err(|error| Failure::Broken(format!("{}: {error}", path.display())))?
             }
         }
-        progress.inc(chunk.len() as u64);
+        progress.add(chunk.len());
     }
-    progress.finish_and_clear();
+    progress.bar.finish_and_clear();
     Ok(())
 }
 
-/// Bytes so far, on a terminal only.
-fn progress(path: &Path, series: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+/// Series and bytes so far, on a terminal only. The server is asked how many series it has
+/// written, because not every format shows it.
+struct Progress<'a> {
+    bar: ProgressBar,
+    asking: Option<LocalBoxFuture<'a, ()>>,
+    bytes: u64,
+    name: String,
+}
+
+impl<'a> Progress<'a> {
+    fn new(download: &Download<'a>, path: &Path) -> Self {
+        let name = path.display().to_string();
+        let number = |name| download.headers(name).next()?.parse::<u64>().ok();
+        let (series, id) = (number("x-aetherdb-export-series"), number("x-aetherdb-export-id"));
+        let mut progress = Self { bar: ProgressBar::hidden(), asking: None, bytes: 0, name };
+        if !io::stderr().is_terminal() {
+            return progress;
+        }
+        progress.bar = ProgressBar::new(series.unwrap_or(0));
+        let template = "{msg} {wide_bar} {pos}/{len} series {elapsed}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            progress.bar.set_style(style);
+        }
+        if let Some(id) = id {
+            let (client, bar) = (download.client(), progress.bar.clone());
+            progress.asking = Some(Box::pin(ask(client, id, bar)));
+        }
+        progress
     }
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {bytes} {bytes_per_sec}") {
-        bar.set_style(style);
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+        self.bar.set_message(format!("{} {}", self.name, HumanBytes(self.bytes)));
     }
-    bar.with_message(format!("{} ({series} series)", path.display()))
+
+    /// Waits for `chunk`, and asks the server meanwhile.
+    async fn meanwhile<T>(&mut self, chunk: impl Future<Output = T>) -> T {
+        let Some(asking) = &mut self.asking else { return chunk.await };
+        tokio::pin!(chunk);
+        tokio::select! {
+            chunk = &mut chunk => chunk,
+            () = asking => {
+                self.asking = None;
+                chunk.await
+            }
+        }
+    }
+}
+
+/// Moves the bar until the export has ended.
+async fn ask(client: &Client, id: u64, bar: ProgressBar) {
+    let path = format!("/api/v1/export/{id}");
+    while let Ok(answer) = client.get(&path, &[]).await {
+        bar.set_position(answer["data"]["series"].as_u64().unwrap_or(0));
+        tokio::time::sleep(ASK_EVERY).await;
+    }
 }

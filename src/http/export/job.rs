@@ -1,10 +1,12 @@
 //! The work of an export: what is selected before the answer begins, and the reading behind it.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use crate::http::export::raw::RawExport;
 use crate::http::export::request::ExportRequest;
 use crate::http::export::rollups::RollupExport;
+use crate::http::export::running::Progress;
 use crate::http::export::stream::ChunkSender;
 use crate::query::{QueryError, QueryLimits};
 use crate::storage::{Engine, StorageError};
@@ -51,26 +53,20 @@ impl Plan {
 
     /// Reads, encodes and sends until all is sent, something breaks, or the client is gone. Takes
     /// a thread that may block.
-    pub(super) fn run(self, sink: ChunkSender) {
+    pub(super) fn run(self, sink: ChunkSender, progress: &Progress) {
         let sent = match self {
-            Self::Raw(export) => export.run(sink),
-            Self::Rollups(export) => export.run(sink),
+            Self::Raw(export) => export.run(sink, progress),
+            Self::Rollups(export) => export.run(sink, progress),
         };
+        let rows = progress.rows.load(Ordering::Relaxed);
         match sent {
-            Ok(Done { rows, bytes }) => tracing::info!(rows, bytes, "exported"),
+            Ok(bytes) => tracing::info!(rows, bytes, "exported"),
             Err(Broken::Stream(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
                 tracing::info!("the client of an export went away");
             }
             Err(error) => tracing::warn!(%error, "an export was broken off"),
         }
     }
-}
-
-/// What was sent.
-#[derive(Debug)]
-pub(super) struct Done {
-    pub(super) rows: u64,
-    pub(super) bytes: u64,
 }
 
 /// Why an export is not whole.

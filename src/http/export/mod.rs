@@ -17,16 +17,19 @@ mod openmetrics;
 mod raw;
 mod request;
 mod rollups;
+pub(crate) mod running;
 mod stream;
 mod table;
 mod value;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use serde_json::json;
 
 use crate::http::error::{ApiError, ErrorType};
 use crate::http::export::job::Plan;
@@ -35,6 +38,8 @@ use crate::http::params::Params;
 use crate::http::respond;
 use crate::http::service::{HttpOptions, Ready, Service};
 
+/// By which name a client asks how far its export is.
+const ID: HeaderName = HeaderName::from_static("x-aetherdb-export-id");
 /// How many series the export holds, for a client that shows progress.
 const SERIES: HeaderName = HeaderName::from_static("x-aetherdb-export-series");
 /// What is missing from the export, one header for each warning.
@@ -49,7 +54,7 @@ pub(crate) async fn export(
 ) -> Result<Response, ApiError> {
     let request = ExportRequest::parse(&params, &headers)?;
     let format = request.format;
-    let turn = Arc::clone(&service.exports).try_acquire_owned().map_err(|_| {
+    let turn = service.exports.enter().ok_or_else(|| {
         let max = service.options.exports_max;
         let setting = HttpOptions::EXPORTS_SETTING;
         let message = format!("{max} exports are running already (setting {setting})");
@@ -65,6 +70,7 @@ pub(crate) async fn export(
     let answer = response.headers_mut();
     answer.insert(header::CONTENT_TYPE, format.content_type());
     answer.insert(SERIES, HeaderValue::from(plan.series_count()));
+    answer.insert(ID, HeaderValue::from(turn.id));
     for warning in plan.warnings() {
         // Control characters, of which there are none, have no place in a header.
         answer.extend(HeaderValue::from_str(&warning).ok().map(|warning| (WARNING, warning)));
@@ -72,8 +78,21 @@ pub(crate) async fn export(
     let (sender, body) = stream::channel(service.options.export_timeout);
     *response.body_mut() = Body::from_stream(body);
     tokio::task::spawn_blocking(move || {
-        plan.run(sender);
+        plan.run(sender, &turn.progress);
         drop(turn);
     });
     Ok(response)
+}
+
+/// `GET /api/v1/export/{id}`: how far a running export has come.
+pub(crate) async fn progress(
+    State(service): State<Arc<Service>>,
+    Path(id): Path<u64>,
+) -> Result<Response, ApiError> {
+    let progress = service.exports.progress(id).ok_or_else(|| {
+        ApiError::new(ErrorType::NotFound, format!("there is no export {id}, or it has ended"))
+    })?;
+    let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let (series, rows) = (load(&progress.series), load(&progress.rows));
+    Ok(respond::success(&json!({"series": series, "rows": rows})))
 }

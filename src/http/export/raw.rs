@@ -6,10 +6,11 @@ use std::io;
 use crate::columnar::parquet::LabelColumns;
 use crate::http::export::csv::Csv;
 use crate::http::export::format::ExportFormat;
-use crate::http::export::job::{Broken, Done};
+use crate::http::export::job::Broken;
 use crate::http::export::json_lines::JsonLines;
 use crate::http::export::openmetrics::{self, Family, OpenMetrics};
 use crate::http::export::request::ExportRequest;
+use crate::http::export::running::Progress;
 use crate::http::export::stream::ChunkSender;
 use crate::http::export::table::{Arrow, Parquet};
 use crate::model::{Labels, METRIC_NAME, Samples, TimeRange};
@@ -89,25 +90,25 @@ impl RawExport {
         self.snapshot.warnings()
     }
 
-    /// Reads, encodes and sends everything.
-    pub(super) fn run(mut self, sink: ChunkSender) -> Result<Done, Broken> {
+    /// Reads, encodes and sends everything; gives the bytes of it.
+    pub(super) fn run(mut self, sink: ChunkSender, progress: &Progress) -> Result<u64, Broken> {
         let known = self.warnings();
         let mut encoder = self.encoder(sink)?;
         let mut slices = Slices::new(&self.snapshot);
-        let mut rows = 0;
         if let Some(range) = self.range {
             for series in &self.series {
                 encoder.sink().check()?;
                 slices.read(series, range, |slice| {
-                    rows += slice.len() as u64;
+                    progress.add_rows(slice.len());
                     encoder.push(&series.labels, slice)
                 })?;
+                progress.add_series();
             }
         }
         if let Some(missing) = self.warnings().into_iter().find(|found| !known.contains(found)) {
             return Err(Broken::Incomplete(missing));
         }
-        Ok(Done { rows, bytes: encoder.finish()?.end()? })
+        Ok(encoder.finish()?.end()?)
     }
 
     fn encoder(&mut self, sink: ChunkSender) -> io::Result<Box<dyn Encoder>> {

@@ -18,10 +18,11 @@ use tokio::runtime::Handle;
 
 use crate::columnar::parquet::RollupColumnSet;
 use crate::http::export::format::ExportFormat;
-use crate::http::export::job::{Broken, Done};
+use crate::http::export::job::Broken;
 use crate::http::export::raw::{add_names, columns};
 use crate::http::export::request::ExportRequest;
 use crate::http::export::rollups::encode::{Arrow, Csv, JsonLines, Parquet, RowEncoder};
+use crate::http::export::running::Progress;
 use crate::http::export::stream::ChunkSender;
 use crate::model::{Matcher, Resolution, Span};
 use crate::query::{QueryError, QueryLimits};
@@ -91,11 +92,10 @@ impl RollupExport {
         self.warnings.clone()
     }
 
-    /// Reads, encodes and sends everything.
-    pub(super) fn run(self, sink: ChunkSender) -> Result<Done, Broken> {
+    /// Reads, encodes and sends everything; gives the bytes of it.
+    pub(super) fn run(self, sink: ChunkSender, progress: &Progress) -> Result<u64, Broken> {
         let runtime = Handle::current();
         let mut encoder = self.encoder(sink)?;
-        let mut rows = 0;
         if let Some((view, span)) = &self.source {
             for (number, matchers) in self.selectors.iter().enumerate() {
                 let earlier = &self.selectors[..number];
@@ -108,14 +108,14 @@ impl RollupExport {
                             matchers.iter().all(|matcher| matcher.matches_labels(&labels))
                         });
                         if !known {
-                            rows += range.len() as u64;
+                            progress.add_rows(range.len());
                             encoder.push(&labels, &batch.rows, range)?;
                         }
                     }
                 }
             }
         }
-        Ok(Done { rows, bytes: encoder.finish()?.end()? })
+        Ok(encoder.finish()?.end()?)
     }
 
     fn encoder(&self, sink: ChunkSender) -> io::Result<Box<dyn RowEncoder>> {
