@@ -123,3 +123,19 @@ async fn a_flush_moves_samples_to_blocks_and_answers_stay() {
     let series = api.get("/api/v1/series").await.json();
     assert_eq!(series["data"].as_array().unwrap().len(), 2, "{series}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_asks_nobody_else_and_its_links_lead_somewhere() {
+    let api = Api::start().await;
+    api.write("m 1\n").await;
+    let page = api.get("/").await;
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    let text = page.text().replace("http://www.w3.org/2000/svg", "");
+    assert!(!text.contains("://") && text.contains("<title>AetherDB</title>"));
+    let links: Vec<&str> =
+        text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(links.len() > 3, "{links:?}");
+    for link in links {
+        assert_eq!(api.get(link).await.status, 200, "{link}");
+    }
+}

@@ -22,19 +22,20 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// What to export, and where to.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
-    /// Which series: `cpu_usage{host="a"}`, or several such. All of them if there is none.
+    /// Such as `cpu_usage{host="server1"}`; without any, all series are exported.
     selectors: Vec<String>,
-    /// Unix seconds, RFC 3339, `now`, `now-5m` or `-1h`. Default: the first sample.
+    /// The first time: Unix seconds, RFC 3339, `now`, `now-5m` or `-1h`. Default: as early as there
+    /// are any samples.
     #[arg(long, allow_hyphen_values = true)]
     start: Option<String>,
-    /// Default: the last sample.
+    /// The last time. Default: as late as there are any samples.
     #[arg(long, allow_hyphen_values = true)]
     end: Option<String>,
-    /// Samples as they were written, or rollups of them.
+    /// Samples as they were written, or their rollups (not as openmetrics).
     #[arg(long, default_value = "raw", value_parser = ["raw", "1m", "5m", "1h"])]
     resolution: String,
     /// File to write. Its ending decides the format unless --format does. Default: standard output.
-    #[arg(long, short)]
+    #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 

@@ -20,7 +20,7 @@ mod write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
 use crate::client::{Client, Failure};
@@ -32,34 +32,46 @@ const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
 
+/// Stands below the help of every command.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  refused or failed: a query's error, rejected lines or samples, a broken file
+  2  wrong usage
+  3  the server cannot be reached";
+
 /// Talks to an AetherDB server.
 #[derive(Debug, Parser)]
-#[command(version, about, propagate_version = true)]
+#[command(version, propagate_version = true, max_term_width = 100)]
 struct Args {
     /// Where the server is.
-    #[arg(long, env = "AETHER_URL", default_value = "http://127.0.0.1:9090", global = true)]
+    #[arg(
+        long,
+        env = "AETHER_URL",
+        default_value = "http://127.0.0.1:9090",
+        global = true,
+        help_heading = "Options of all commands"
+    )]
     url: String,
 
-    /// How answers are written; each command says which of them it knows. Default: a table.
-    #[arg(long, value_enum, global = true)]
+    /// How answers are written: table (the default), json or csv; of sql also jsonl, arrow and
+    /// parquet. Exports and imports are jsonl, csv, parquet, arrow or openmetrics.
+    #[arg(long, value_enum, global = true, help_heading = "Options of all commands")]
     format: Option<Format>,
 
     #[command(subcommand)]
     command: Command,
 }
 
-/// How answers are written.
+/// How answers are written. Variants have no help of their own, so that all fit on one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Table,
     Json,
     Csv,
-    /// One JSON object a line.
     Jsonl,
-    /// Arrow's IPC stream.
     Arrow,
     Parquet,
-    /// Text exposition with timestamps.
     Openmetrics,
 }
 
@@ -120,10 +132,13 @@ enum Command {
     },
     /// Evaluate a query at every step of a range.
     QueryRange {
+        /// PromQL, or aggregation over a range vector: `avg(cpu_usage[5m])`.
         #[arg(allow_hyphen_values = true)]
         query: String,
+        /// The first step: Unix seconds, RFC 3339, `now`, `now-5m` or `-1h`.
         #[arg(long, default_value = "-1h", allow_hyphen_values = true)]
         start: String,
+        /// No step is later than this.
         #[arg(long, default_value = "now", allow_hyphen_values = true)]
         end: String,
         /// Seconds, or a duration such as `30s`.
@@ -154,10 +169,12 @@ enum Command {
     },
     /// List series, all of them or those that a selector selects.
     Series {
+        /// Such as `cpu_usage{host="server1"}`; a series is listed if one of them selects it.
         selectors: Vec<String>,
     },
     /// List label names, or the values of one label.
     Labels {
+        /// The label whose values are listed; those of `__name__` are the metrics.
         name: Option<String>,
     },
     /// Write samples or rollups to a file: parquet, csv, arrow, jsonl or openmetrics.
@@ -196,7 +213,12 @@ enum Explain {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let command = Args::command().after_help(EXIT_CODES);
+    let command = command.mut_subcommands(|command| command.after_help(EXIT_CODES));
+    let args = match Args::from_arg_matches(&command.get_matches()) {
+        Ok(args) => args,
+        Err(error) => error.exit(),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -284,7 +306,7 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
         }
         Command::Labels { name } => {
             let path = match name {
-                Some(name) => format!("/api/v1/label/{name}/values"),
+                Some(name) => format!("/api/v1/label/{}/values", in_address(name)),
                 None => "/api/v1/labels".to_owned(),
             };
             let answer = client.get(&path, &[]).await?;
@@ -324,6 +346,16 @@ fn options(
     });
     let resolution = max_source_resolution.map(|text| ("max_source_resolution", text.to_owned()));
     explain.into_iter().chain(resolution).collect()
+}
+
+/// A name as a part of an address.
+fn in_address(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
 }
 
 async fn admin(client: &Client, format: Format, what: &str) -> Result<(), Failure> {
