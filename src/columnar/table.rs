@@ -112,6 +112,11 @@ impl TableRows {
                 .map_err(|error| invalid(format!("metadata {LABELS_KEY}: {error}")))?,
             None => HashMap::new(),
         };
+        for name in [TIMESTAMP, VALUE] {
+            if schema.index_of(name).is_err() {
+                return Err(invalid(format!("there is no column {name:?}: this holds no samples")));
+            }
+        }
         let (mut texts, mut timestamps, mut values) = (Vec::new(), None, None);
         for (field, column) in schema.fields().iter().zip(batch.columns()) {
             match field.name().as_str() {
@@ -124,11 +129,10 @@ impl TableRows {
                 }
             }
         }
-        let missing = |name: &str| invalid(format!("there is no column {name:?}"));
         Ok(Self {
             texts,
-            timestamps: timestamps.ok_or_else(|| missing(TIMESTAMP))?,
-            values: values.ok_or_else(|| missing(VALUE))?,
+            timestamps: timestamps.expect("the column is there"),
+            values: values.expect("the column is there"),
         })
     }
 

@@ -6,6 +6,7 @@
 
 mod corpus;
 mod python;
+mod rollups;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -50,7 +51,7 @@ async fn server_with(corpus: &Corpus, dir: &Path) -> Server {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_format_brings_every_bit_back() {
     let seed = setting("AETHER_EXPORT_SEED", 0xA37E);
-    let series = setting("AETHER_EXPORT_SERIES", 60);
+    let series = setting("AETHER_EXPORT_SERIES", 40);
     let corpus = Corpus::random(seed, usize::try_from(series).unwrap());
     let home = tempfile::tempdir().unwrap();
     let from = server_with(&corpus, &home.path().join("from")).await;
