@@ -373,3 +373,22 @@ fn print_answer(format: Format, answer: &Value, explained: bool) {
     }
     output::print(format, &answer["data"], || output::result(&answer["data"]));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_and_argument_is_explained() {
+        let command = Args::command();
+        command.clone().debug_assert();
+        for command in command.get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                let (command, argument, help) =
+                    (command.get_name(), argument.get_id(), argument.get_help());
+                assert!(help.is_some(), "{command} {argument}");
+            }
+        }
+    }
+}
