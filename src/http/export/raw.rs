@@ -143,7 +143,7 @@ pub(super) fn columns(labels: &BTreeSet<String>) -> LabelColumns {
 /// Reads series slice by slice.
 struct Slices {
     reader: SnapshotReader,
-    /// Where there may be samples at all: ascending, disjoint.
+    /// Where there may be samples at all: ascending, gaps of more than a slice between them.
     stored: Vec<TimeRange>,
     samples: Samples,
 }
@@ -156,7 +156,10 @@ impl Slices {
         let mut stored: Vec<TimeRange> = Vec::new();
         for range in ranges {
             match stored.last_mut() {
-                Some(last) if range.start() <= last.end() => *last = last.hull(range),
+                // Blocks of scraped series leave a scrape's time between them: that is no gap.
+                Some(last) if range.start() <= last.end().saturating_add(SLICE_MS) => {
+                    *last = last.hull(range);
+                }
                 _ => stored.push(range),
             }
         }
