@@ -150,17 +150,26 @@ impl Compactor {
         let mut work = self.work.lock();
         let state = store.state.load();
         let now = store.clock.monotonic();
-        let candidates: Vec<_> = state
-            .blocks
-            .iter()
-            .map(|block| Candidate {
-                meta: block.meta(),
-                readable: block.damage().is_none(),
-                age: now.saturating_sub(block.since()),
-            })
-            .collect();
-        let Some(plan) = next_compaction(&candidates, occasion) else { return Ok(None) };
-        self.merge(store, &mut work, &state, &plan).map(Some)
+        loop {
+            let candidates: Vec<_> = state
+                .blocks
+                .iter()
+                .map(|block| Candidate {
+                    meta: block.meta(),
+                    readable: block.damage().is_none(),
+                    age: now.saturating_sub(block.since()),
+                })
+                .collect();
+            let Some(plan) = next_compaction(&candidates, occasion) else { return Ok(None) };
+            let merged = self.merge(store, &mut work, &state, &plan);
+            let is_damaged_source = |block: &Arc<BlockPart>| {
+                block.damage().is_some() && plan.sources.contains(&block.meta().id)
+            };
+            if merged.is_ok() || !state.blocks.iter().any(is_damaged_source) {
+                return merged.map(Some);
+            }
+            // What the merge found damaged is set aside by now: the others go without it.
+        }
     }
 
     /// Writes one block anew, without what tombstones up to `newest` hide of it; `None` if there is

@@ -183,3 +183,27 @@ async fn windows_that_are_over_are_compacted_unasked() {
     assert_eq!(contents(&engine.snapshot()).unwrap(), model);
     engine.close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_damaged_block_stays_where_it_is() {
+    let disk = SimVfs::new(6);
+    let engine = open(options(), Arc::new(disk.clone())).unwrap();
+    let mut model = Model::new();
+    fill(&engine, &mut model, 1, 6, &mut Random(6)).await;
+    engine.close().await.unwrap();
+    let file = disk.list(Path::new("/data/blocks")).unwrap()[1].path.clone();
+    let mut bytes = disk.bytes(&file).unwrap();
+    bytes[200] ^= 1;
+    disk.set_bytes(&file, &bytes);
+
+    let engine = open(options(), Arc::new(disk.clone())).unwrap();
+    engine.compact().await.unwrap();
+    let status = engine.status();
+    assert_eq!((status.blocks.len(), status.quarantined.len()), (2, 1));
+    // All three come of one flush: what stood before the damaged one in order must stay before it.
+    let levels: Vec<_> = status.blocks.iter().map(|block| block.level).collect();
+    assert_eq!(levels, [0, 2]);
+    assert_eq!(disk.bytes(&file), Some(bytes), "a human may want to look at it");
+    assert!(contents(&engine.snapshot()).unwrap_err().contains("may be missing"));
+    engine.close().await.unwrap();
+}
