@@ -13,6 +13,7 @@ mod output;
 mod plot;
 mod progress;
 mod sql;
+mod status;
 mod time;
 mod wal;
 mod write;
@@ -252,7 +253,10 @@ async fn run(args: &Args) -> Result<ExitCode, Failure> {
         Command::Export(_) | Command::Import(_) | Command::Sql(_) => {}
         Command::Status => {
             let status = client.get("/api/v1/status", &[]).await?;
-            output::print(format, &status["data"], || output::flattened(&status["data"]));
+            output::print(format, &status["data"], || match format {
+                Format::Csv => output::flattened(&status["data"]),
+                _ => status::table(&status["data"]),
+            });
         }
         Command::Query { query, time, explain, max_source_resolution } => {
             let time = time::parse(time)?;
