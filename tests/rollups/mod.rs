@@ -1,6 +1,10 @@
 //! Rollups of a whole store against a plain map, summed up the naive way.
 
+mod faults;
+mod model;
+mod outside;
 mod retention;
+mod s3;
 mod sequences;
 
 use std::collections::BTreeMap;

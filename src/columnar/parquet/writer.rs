@@ -20,17 +20,23 @@ use crate::columnar::parquet::columns::{
 use crate::columnar::parquet::rows::RollupRows;
 use crate::model::Labels;
 
+/// Rows that are gathered before they are encoded.
+const BATCH_ROWS: usize = 32 * 1024;
+
 /// Options of a rollup file; the defaults are what the server uses.
 #[derive(Debug, Clone)]
 pub struct RollupWriterOptions {
-    /// Rows per row group: the unit of pruning, and of memory while writing.
+    /// Rows of a row group. Its footer costs as much as some hundred rows, and while it is being
+    /// written its pages are held in memory, compressed.
     pub row_group_rows: usize,
+    /// Rows of a page: the least that is read of a column.
+    pub page_rows: usize,
     pub zstd_level: i32,
 }
 
 impl Default for RollupWriterOptions {
     fn default() -> Self {
-        Self { row_group_rows: 128 * 1024, zstd_level: 3 }
+        Self { row_group_rows: 512 * 1024, page_rows: 8 * 1024, zstd_level: 3 }
     }
 }
 
@@ -49,7 +55,6 @@ pub struct RollupFileSummary {
 /// Writes the rows of series in ascending order of labels.
 pub struct RollupFileWriter<W: Write + Send> {
     writer: ArrowWriter<W>,
-    row_group_rows: usize,
     rows: RollupRows,
     summary: RollupFileSummary,
 }
@@ -62,10 +67,9 @@ impl<W: Write + Send> RollupFileWriter<W> {
         options: &RollupWriterOptions,
     ) -> parquet::errors::Result<Self> {
         let rows = RollupRows::new(columns, resolution_ms);
-        let properties = properties(columns, resolution_ms, options)?;
+        let properties = properties(resolution_ms, options)?;
         Ok(Self {
             writer: ArrowWriter::try_new(sink, rows.schema(), Some(properties))?,
-            row_group_rows: options.row_group_rows,
             rows,
             summary: RollupFileSummary::default(),
         })
@@ -89,7 +93,7 @@ impl<W: Write + Send> RollupFileWriter<W> {
         summary.last_bucket = Some(summary.last_bucket.map_or(last, |known| known.max(last)));
 
         self.rows.push(labels, rows);
-        if self.rows.len() >= self.row_group_rows { self.write_row_group() } else { Ok(()) }
+        if self.rows.len() >= BATCH_ROWS { self.write_rows() } else { Ok(()) }
     }
 
     /// Begins a row group, in which labels may start anew: rows are sorted inside of one.
@@ -104,21 +108,19 @@ impl<W: Write + Send> RollupFileWriter<W> {
 
     /// Writes what is left and the footer; gives the sink back.
     pub fn finish(mut self) -> parquet::errors::Result<(W, RollupFileSummary)> {
-        self.write_row_group()?;
+        self.write_rows()?;
         Ok((self.writer.into_inner()?, self.summary))
     }
 
-    fn write_row_group(&mut self) -> parquet::errors::Result<()> {
+    fn write_rows(&mut self) -> parquet::errors::Result<()> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        self.writer.write(&self.rows.take()?)?;
-        self.writer.flush()
+        self.writer.write(&self.rows.take()?)
     }
 }
 
 fn properties(
-    columns: &LabelColumns,
     resolution_ms: i64,
     options: &RollupWriterOptions,
 ) -> parquet::errors::Result<WriterProperties> {
@@ -128,19 +130,17 @@ fn properties(
         ("aetherdb.buckets", "left-open, right-closed".to_owned()),
     ];
     let facts = facts.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value));
-    let end = i32::try_from(columns.len() + 2).expect("fewer columns than i32::MAX");
-    let sorted = (0..=end).filter(|column| *column != end - 1).map(|column_idx| SortingColumn {
-        column_idx,
-        descending: false,
-        nulls_first: true,
-    });
+    // Labels are compared name by name as well as value by value, so beyond the metric no order of
+    // columns describes it.
+    let sorted = [SortingColumn { column_idx: 0, descending: false, nulls_first: false }];
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("aetherdb ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(options.zstd_level)?))
-        .set_max_row_group_row_count(Some(options.row_group_rows * 2))
+        .set_max_row_group_row_count(Some(options.row_group_rows))
+        .set_data_page_row_count_limit(options.page_rows)
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_key_value_metadata(Some(facts.collect()))
-        .set_sorting_columns(Some(sorted.collect()));
+        .set_sorting_columns(Some(sorted.into()));
     for name in [BUCKET_START, BUCKET_END, FIRST_TS, LAST_TS, STALE, SUM, MIN, MAX, FIRST, LAST] {
         builder = builder
             .set_column_dictionary_enabled(ColumnPath::from(name), false)
@@ -190,7 +190,8 @@ mod tests {
             wanted.push((labels, rows));
         }
         wanted.sort_by(|left, right| left.0.cmp(&right.0));
-        let options = RollupWriterOptions { row_group_rows: 30, ..Default::default() };
+        let options =
+            RollupWriterOptions { row_group_rows: 30, page_rows: 10, ..Default::default() };
         let mut writer = RollupFileWriter::new(Vec::new(), &columns, 60_000, &options).unwrap();
         for (labels, rows) in &wanted {
             writer.push(labels, rows).unwrap();

@@ -72,10 +72,10 @@ pub(crate) fn day_start(at: Timestamp) -> Timestamp {
 impl Situation<'_> {
     /// The starts of the spans that should be built, ascending.
     pub(crate) fn due(&self, which: Which) -> Vec<Timestamp> {
-        let mut starts: BTreeSet<Timestamp> = self.fresh.span_starts();
-        // No block is left where everything was deleted, but rows may be.
-        let built = self.built.values().flat_map(BTreeMap::values);
-        starts.extend(built.filter(|span| self.fresh.is_hidden(span)).map(|span| span.start_ms));
+        let mut starts = self.fresh.span_starts();
+        // A deletion may have left no block behind, but rows.
+        let hidden = self.rows().filter(|span| self.fresh.is_hidden(span));
+        starts.extend(hidden.map(|span| span.start_ms));
         let due = |start: &Timestamp| {
             !self.floors.raw_expired(*start)
                 && self.is_out_of_date(*start)
@@ -97,7 +97,7 @@ impl Situation<'_> {
             let day = day_start(start);
             jobs.entry(day).or_insert_with(|| new(day)).build.push(start);
         }
-        for span in self.built.values().flat_map(BTreeMap::values) {
+        for span in self.rows() {
             if self.floors.raw_expired(span.start_ms) && self.fresh.is_hidden(span) {
                 let day = day_start(span.start_ms);
                 jobs.entry(day).or_insert_with(|| new(day)).filter.insert(span.start_ms);
@@ -118,6 +118,10 @@ impl Situation<'_> {
                 Job { merge: over, ..job }
             })
             .collect()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &BuiltSpan> {
+        self.built.values().flat_map(BTreeMap::values)
     }
 
     fn is_out_of_date(&self, start: Timestamp) -> bool {

@@ -276,6 +276,10 @@ impl Thread<'_> {
 
     /// Brings the status and the gauges up to date.
     fn tell(&self) {
+        // While the manifest has to be read again, what was known last is the best there is.
+        if !self.worker.is_open() {
+            return;
+        }
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let resolutions = self.worker.resolutions();
         let dirty_spans = self.worker.dirty_spans();
@@ -283,7 +287,7 @@ impl Thread<'_> {
         self.store.telemetry.rollup_bytes.set(gauge(bytes));
         self.store.telemetry.rollup_dirty_spans.set(gauge(dirty_spans));
         let mut status = self.shared.status.lock();
-        status.ready = !resolutions.is_empty();
+        status.ready = true;
         status.resolutions = resolutions;
         status.dirty_spans = dirty_spans;
     }

@@ -64,6 +64,8 @@ pub(crate) struct Worker {
     trash: Arc<Trash>,
     /// Uploaded and perhaps named: to be removed once the manifest was read again.
     doubtful: Vec<Path>,
+    /// What was named before a manifest that may or may not be there.
+    before: Vec<Arc<RollupFile>>,
     /// Spans that were looked at and had no samples.
     empty: BTreeMap<Timestamp, BuiltSpan>,
     swept: bool,
@@ -111,6 +113,7 @@ impl Worker {
             opened: None,
             trash: Arc::default(),
             doubtful: Vec::new(),
+            before: Vec::new(),
             empty: BTreeMap::new(),
             swept: false,
         }
@@ -131,11 +134,14 @@ impl Worker {
                         us: self.database,
                     });
                 }
-                let files = manifest.open_files(&self.target.root);
+                let files = manifest.open_files(&self.target.root).into_iter().map(|file| {
+                    let known = self.before.iter().find(|old| old.location() == file.location());
+                    known.map_or_else(|| Arc::new(file), Arc::clone)
+                });
                 Opened {
+                    files: files.collect(),
                     labels: manifest.labels,
                     floors: manifest.floors,
-                    files: files.into_iter().map(Arc::new).collect(),
                     version: Some(version),
                 }
             }
@@ -161,6 +167,11 @@ impl Worker {
         self.remove_leftovers()
     }
 
+    /// Whether it is known what the manifest says.
+    pub(crate) fn is_open(&self) -> bool {
+        self.opened.is_some()
+    }
+
     /// Removes files that no manifest names: all of them once after the start, later only our own
     /// that may have been named or not.
     fn remove_leftovers(&mut self) -> Result<(), StorageError> {
@@ -170,6 +181,11 @@ impl Worker {
             .flat_map(|opened| &opened.files)
             .map(|f| f.location().clone())
             .collect();
+        for old in std::mem::take(&mut self.before) {
+            if !named.contains(old.location()) {
+                old.retire(Arc::clone(&self.trash));
+            }
+        }
         let mut leftovers = std::mem::take(&mut self.doubtful);
         if !self.swept {
             leftovers = self.list_files()?;
@@ -359,7 +375,13 @@ impl Worker {
             floors: next.floors.clone(),
             files: files.iter().map(|file| file.facts().clone()).collect(),
         };
-        let version = self.put_manifest(&manifest, opened.version)?;
+        let version = match self.put_manifest(&manifest, opened.version) {
+            Ok(version) => version,
+            Err(error) => {
+                self.before = opened.files;
+                return Err(error);
+            }
+        };
         self.doubtful.retain(|location| files.iter().all(|file| file.location() != location));
         self.discard();
         let named: BTreeSet<&Path> = files.iter().map(|file| file.location()).collect();
