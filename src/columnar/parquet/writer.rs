@@ -1,15 +1,16 @@
 //! Writes one rollup file, series by series, in bounded memory.
 //!
-//! Encodings were chosen by measurement (see ARCHITECTURE.md, "Decisions"): labels and the mostly
-//! constant counts as dictionary and run length, times plain under zstd, which finds the columns
-//! that scraped series share, values plain under zstd.
+//! Encodings were chosen by `benches/downsample.rs`: labels and counts as dictionary and run
+//! length, times as small differences, values plain under zstd. On what node_exporter gives, that
+//! is 0.91 bytes per raw sample for a day at 1 m, against 1.34 with plain times, 1.18 with values
+//! split by bytes and 1.55 with values in dictionaries; zstd's level 1 is as good as 3.
 
 use std::io::Write;
 
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use crate::columnar::aggregate::RollupColumns;
@@ -36,7 +37,7 @@ pub struct RollupWriterOptions {
 
 impl Default for RollupWriterOptions {
     fn default() -> Self {
-        Self { row_group_rows: 512 * 1024, page_rows: 8 * 1024, zstd_level: 3 }
+        Self { row_group_rows: 512 * 1024, page_rows: 8 * 1024, zstd_level: 1 }
     }
 }
 
@@ -98,7 +99,8 @@ impl<W: Write + Send> RollupFileWriter<W> {
 
     /// Begins a row group, in which labels may start anew: rows are sorted inside of one.
     pub fn cut(&mut self) -> parquet::errors::Result<()> {
-        self.write_row_group()
+        self.write_rows()?;
+        self.writer.flush()
     }
 
     /// Where the file goes.
@@ -141,12 +143,18 @@ fn properties(
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_key_value_metadata(Some(facts.collect()))
         .set_sorting_columns(Some(sorted.into()));
-    for name in [BUCKET_START, BUCKET_END, FIRST_TS, LAST_TS, STALE, SUM, MIN, MAX, FIRST, LAST] {
-        builder = builder
+    let plain = |builder: WriterPropertiesBuilder, name, encoding| {
+        builder
             .set_column_dictionary_enabled(ColumnPath::from(name), false)
-            .set_column_encoding(ColumnPath::from(name), Encoding::PLAIN);
+            .set_column_encoding(ColumnPath::from(name), encoding)
+    };
+    for name in [BUCKET_START, BUCKET_END, FIRST_TS, LAST_TS, STALE] {
+        builder = plain(builder, name, Encoding::DELTA_BINARY_PACKED);
     }
-    for name in [METRIC, COUNT, RESET_SUM, RESETS, CHANGES] {
+    for name in [SUM, MIN, MAX, FIRST, LAST, RESET_SUM] {
+        builder = plain(builder, name, Encoding::PLAIN);
+    }
+    for name in [METRIC, COUNT, RESETS, CHANGES] {
         builder = builder.set_column_dictionary_enabled(ColumnPath::from(name), true);
     }
     Ok(builder.build())
