@@ -78,3 +78,86 @@ pub(crate) fn v1<'a>(series: impl IntoIterator<Item = Written<'a>>) -> Vec<u8> {
 pub(crate) fn packed(message: &impl Message) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(&message.encode_to_vec()).unwrap()
 }
+
+pub(crate) const V2_HEADERS: &[(&str, &str)] = &[
+    ("content-type", "application/x-protobuf;proto=io.prometheus.write.v2.Request"),
+    ("content-encoding", "snappy"),
+    ("x-prometheus-remote-write-version", "2.0.0"),
+];
+
+/// Version 2: texts stand in one table, series point to them.
+pub(crate) mod v2 {
+    use prost::Message;
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(crate) struct Request {
+        #[prost(string, repeated, tag = "4")]
+        pub(crate) symbols: Vec<String>,
+        #[prost(message, repeated, tag = "5")]
+        pub(crate) timeseries: Vec<TimeSeries>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(crate) struct TimeSeries {
+        #[prost(uint32, repeated, tag = "1")]
+        pub(crate) labels_refs: Vec<u32>,
+        #[prost(message, repeated, tag = "2")]
+        pub(crate) samples: Vec<super::Sample>,
+        #[prost(message, repeated, tag = "3")]
+        pub(crate) histograms: Vec<Histogram>,
+        #[prost(message, optional, tag = "5")]
+        pub(crate) metadata: Option<Metadata>,
+    }
+
+    /// Only enough of one to be there.
+    #[derive(Clone, PartialEq, Message)]
+    pub(crate) struct Histogram {
+        #[prost(double, tag = "3")]
+        pub(crate) sum: f64,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(crate) struct Metadata {
+        #[prost(int32, tag = "1")]
+        pub(crate) metric_type: i32,
+        #[prost(uint32, tag = "3")]
+        pub(crate) help_ref: u32,
+        #[prost(uint32, tag = "4")]
+        pub(crate) unit_ref: u32,
+    }
+
+    impl Request {
+        /// Adds a series: labels in order, samples, and type, help and unit of its metric.
+        pub(crate) fn push(
+            &mut self,
+            labels: &[(&str, &str)],
+            samples: &[(i64, f64)],
+            (metric_type, help, unit): (i32, &str, &str),
+        ) {
+            let labels_refs = labels
+                .iter()
+                .flat_map(|(name, value)| [*name, *value])
+                .map(|text| self.symbol(text));
+            let labels_refs = labels_refs.collect();
+            let samples = samples.iter();
+            let samples = samples
+                .map(|(timestamp, value)| super::Sample { value: *value, timestamp: *timestamp });
+            let samples = samples.collect();
+            let (help_ref, unit_ref) = (self.symbol(help), self.symbol(unit));
+            let metadata = Some(Metadata { metric_type, help_ref, unit_ref });
+            let histograms = Vec::new();
+            self.timeseries.push(TimeSeries { labels_refs, samples, histograms, metadata });
+        }
+
+        fn symbol(&mut self, text: &str) -> u32 {
+            if self.symbols.is_empty() {
+                self.symbols.push(String::new());
+            }
+            let known = self.symbols.iter().position(|symbol| symbol == text);
+            known.unwrap_or_else(|| {
+                self.symbols.push(text.to_owned());
+                self.symbols.len() - 1
+            }) as u32
+        }
+    }
+}

@@ -186,7 +186,8 @@ fn grid(query: &Query) -> Result<(Grid, Times), PromqlError> {
                 PromqlError::Parameter(format!("no steps of {step_ms} ms from {start} to {end}"))
             })?;
             let points = query.limits.points_max;
-            if grid.steps() as u64 > points {
+            // As Prometheus counts: the steps after the first.
+            if grid.steps() as u64 - 1 > points {
                 let setting = QueryLimits::POINTS_SETTING;
                 return Err(PromqlError::Parameter(format!(
                     "exceeded maximum resolution of {points} points per timeseries. Try a larger \

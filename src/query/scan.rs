@@ -29,6 +29,8 @@ use crate::storage::{ReadStats, SelectedSeries, Snapshot, SnapshotReader};
 pub const PARTITION_SAMPLES: u64 = 250_000;
 /// Samples between two moments at which a scan can be canceled.
 const YIELD_SAMPLES: usize = 262_144;
+/// Looks at a sample by a kernel that take as long as reading one, roughly.
+const WORK_PER_SAMPLE: usize = 64;
 /// For the estimate of how many samples a range holds.
 pub(crate) const ASSUMED_INTERVAL_MS: i64 = 10_000;
 
@@ -190,6 +192,7 @@ impl Node for SeriesScan {
                             let timer = scanning.baseline.elapsed_compute().timer();
                             let out = builder.row(index);
                             kernel.evaluate(&series.labels, &mut scanning.samples, *grid, out)?;
+                            scanning.counters.worked(cells, scanning.samples.len());
                             builder.keep_if_present();
                             timer.done();
                         }
@@ -301,6 +304,11 @@ impl ScanCounters {
             self.fresh = false;
             tokio::task::yield_now().await;
         }
+    }
+
+    /// A kernel made so many cells of so many samples; some look at many of them for each.
+    fn worked(&mut self, cells: usize, samples: usize) {
+        self.since_yield += cells.saturating_mul(samples) / WORK_PER_SAMPLE;
     }
 
     /// One series was read.

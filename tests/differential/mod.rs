@@ -151,10 +151,13 @@ async fn ask(
 
 /// Returns how many answers differ.
 async fn ask_both(prometheus: &Api, aether: &Api, queries: u64, seed: u64, span_s: f64) -> u64 {
-    let newest = prometheus.post("query", &[("query", "max(timestamp(up))")]).await;
+    // Stored data of the last hours will do.
+    let newest = "max(max_over_time(timestamp(up)[12h:10s]))";
+    let newest = prometheus.post("query", &[("query", newest)]).await;
     let newest = newest["data"]["result"][0]["value"][1].as_str().unwrap().parse::<f64>().unwrap();
     let quiet_ms = quiet_millisecond(prometheus, newest).await;
-    let names = names_held_alike(prometheus, aether, newest - UNDERWAY_S).await;
+    let settled = (newest - UNDERWAY_S).floor() + quiet_ms as f64 / 1e3;
+    let names = names_held_alike(prometheus, aether, settled).await;
     let mut random = Random(seed);
     let mut differences: u64 = 0;
     let mut kinds = [0u64; 3];

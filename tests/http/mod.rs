@@ -2,8 +2,10 @@
 //! process, under a clock that stands still.
 
 mod admin_tsdb;
+mod cancellation;
 mod compaction;
 mod exports;
+mod remote;
 mod resolution;
 mod specification;
 mod sql;

@@ -30,6 +30,8 @@ pub(crate) enum Verdict {
 /// Asks for an evaluation's answers and judges them.
 pub(crate) struct Judge<'a> {
     pub(crate) target: &'a dyn Target,
+    /// Whether to ask at other times and for ranges too.
+    pub(crate) in_variations: bool,
 }
 
 impl Judge<'_> {
@@ -59,7 +61,9 @@ impl Judge<'_> {
             Time::Instant(time) => {
                 let time = eval.expect.range.map_or(time, |(_, end, _)| end);
                 let mut queries = vec![(eval.query.clone(), time)];
-                queries.extend(pinned(&eval.query, time));
+                if self.in_variations {
+                    queries.extend(pinned(&eval.query, time));
+                }
                 for (query, time) in queries {
                     self.check_instant(&query, time, eval)
                         .map_err(|why| format!("{query} at {time}: {why}"))?;

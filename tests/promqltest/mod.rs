@@ -42,7 +42,7 @@ fn in_process() -> InProcess {
     InProcess::new(QuerySession::new(QueryOptions::default(), clock).unwrap())
 }
 
-fn run(path: &Path, target: &mut dyn Target) -> Tally {
+fn run(path: &Path, target: &mut dyn Target, in_variations: bool) -> Tally {
     let mut tally = Tally::default();
     let commands = match parse_script(&std::fs::read_to_string(path).unwrap()) {
         Ok(commands) => commands,
@@ -66,7 +66,7 @@ fn run(path: &Path, target: &mut dyn Target) -> Tally {
                     target.load(&store);
                     is_loaded = true;
                 }
-                match (Judge { target: &*target }).judge(eval, &store) {
+                match (Judge { target: &*target, in_variations }).judge(eval, &store) {
                     Verdict::Passed => tally.passed += 1,
                     Verdict::Skipped(reason) => *tally.skipped.entry(reason).or_default() += 1,
                     Verdict::Failed(why) => {
@@ -97,10 +97,10 @@ fn own_scripts() -> Vec<PathBuf> {
 }
 
 /// What is skipped in our own scripts would not be tested at all, so nothing is.
-fn check_own_scripts(target: &mut dyn Target) {
+fn check_own_scripts(target: &mut dyn Target, in_variations: bool) {
     let mut wrong = Vec::new();
     for path in own_scripts() {
-        let tally = run(&path, target);
+        let tally = run(&path, target, in_variations);
         let name = file_name(&path);
         println!("{name}: {} passed", tally.passed);
         wrong.extend(tally.failures.iter().map(|failure| format!("{name}, {failure}")));
@@ -111,12 +111,13 @@ fn check_own_scripts(target: &mut dyn Target) {
 
 #[test]
 fn own_scripts_pass() {
-    check_own_scripts(&mut in_process());
+    check_own_scripts(&mut in_process(), true);
 }
 
 #[test]
 fn own_scripts_pass_over_http() {
-    check_own_scripts(&mut OverHttp::new());
+    // The variations are about evaluation, not about HTTP.
+    check_own_scripts(&mut OverHttp::new(), false);
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn scripts_of_the_environment_pass() {
     };
     let mut all = Tally::default();
     for path in scripts(Path::new(&directory)) {
-        let tally = run(&path, target.as_mut());
+        let tally = run(&path, target.as_mut(), true);
         let (passed, failed) = (tally.passed, tally.failures.len());
         println!(
             "{:<28} passed {passed:>4}  failed {failed:>4}  skipped {:?}",
