@@ -61,6 +61,44 @@ async fn the_examples_of_the_specification_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn downsample_sums_everything_up_and_status_tells_the_cost() {
+    let dir = tempfile::tempdir().unwrap();
+    let rollups = dir.path().join("elsewhere");
+    let flag = format!("--rollup-url={}", rollups.display());
+    let server = Server::start(dir.path(), &[&flag]).await;
+    let url = server.url.as_str();
+    let lines: String =
+        (0..240u64).map(|n| format!("m,a=1 {n} {}\n", 1_699_488_000_001 + n * 15_000)).collect();
+    expect(url, &["write"], lines.as_bytes(), DONE);
+    let (out, _) = expect(url, &["--format=json", "downsample"], b"", DONE);
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert!(report["spans"].is_u64() && report["seconds"].is_f64(), "{out}");
+    let (out, _) = expect(url, &["--format=json", "status"], b"", DONE);
+    let status: Value = serde_json::from_str(&out).unwrap();
+    for (resolution, rows) in [("1m", 60), ("5m", 12), ("1h", 1)] {
+        let cost = &status["rollups"]["resolutions"][resolution];
+        assert_eq!((&cost["rawSamples"], &cost["rows"]), (&240.into(), &rows.into()), "{cost}");
+        assert!(cost["bytesPerRawSample"].as_f64().unwrap() > 0.0, "{cost}");
+        assert!(rollups.join(format!("resolution={resolution}/day=2023-11-09")).is_dir());
+    }
+    assert_eq!(status["rollups"]["dirtySpans"], 0, "{status}");
+    assert!(rollups.join("_manifest.json").is_file());
+    let (out, _) = expect(url, &["status"], b"", DONE);
+    assert!(out.contains("bytesPerRawSample") || out.contains("1m"), "{out}");
+
+    // Another database does not touch them.
+    let other = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_aetherdb"))
+        .args([&format!("--data-dir={}", other.path().display()), "--port=0", &flag])
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned()
+        + &String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{err}");
+    assert!(err.contains("belong to database"), "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn compact_tells_what_it_saved() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]).await;
