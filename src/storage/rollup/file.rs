@@ -1,11 +1,11 @@
 //! One rollup file, as the manifest knows it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use object_store::path::Path;
 use parquet::file::metadata::ParquetMetaData;
 use serde::{Deserialize, Serialize};
-use tokio::sync::OnceCell;
 
 use crate::model::{Resolution, Span, TimeRange, Timestamp};
 use crate::storage::plan::WINDOW_MS;
@@ -20,8 +20,8 @@ pub struct RollupFile {
     facts: FileFacts,
     resolution: Resolution,
     location: Path,
-    /// What stands at the file's end, once it was read.
-    footer: OnceCell<Arc<ParquetMetaData>>,
+    /// What stands at the file's end, once it was read and if there was room for it.
+    footer: OnceLock<Footer>,
     /// Where the file goes when nobody holds it any more; set once no manifest names it.
     retired: OnceLock<Arc<Trash>>,
 }
@@ -72,7 +72,7 @@ pub(crate) fn span_at(start: Timestamp) -> Span {
 impl RollupFile {
     pub(crate) fn new(facts: FileFacts, resolution: Resolution, root: &Path) -> Self {
         let location = below(root, &facts.path);
-        Self { facts, resolution, location, footer: OnceCell::new(), retired: OnceLock::new() }
+        Self { facts, resolution, location, footer: OnceLock::new(), retired: OnceLock::new() }
     }
 
     /// Where the file lies in the object store.
@@ -123,8 +123,47 @@ impl RollupFile {
         let _ = self.retired.set(trash);
     }
 
-    pub(crate) fn footer(&self) -> &OnceCell<Arc<ParquetMetaData>> {
-        &self.footer
+    pub(crate) fn footer(&self) -> Option<&Arc<ParquetMetaData>> {
+        self.footer.get().map(|footer| &footer.metadata)
+    }
+
+    /// Keeps what stands at the file's end for the next reader, if there is room.
+    pub(crate) fn keep_footer(&self, metadata: &Arc<ParquetMetaData>, room: &Arc<FooterRoom>) {
+        if let Some(footer) = room.take(metadata) {
+            // Another reader may have been quicker.
+            let _ = self.footer.set(footer);
+        }
+    }
+}
+
+/// Bytes of memory that the footers of all files may take.
+const FOOTER_BYTES_MAX: usize = 64 << 20;
+
+/// How much of [`FOOTER_BYTES_MAX`] is taken.
+#[derive(Debug, Default)]
+pub(crate) struct FooterRoom(AtomicUsize);
+
+/// A footer, and the room it takes until it is dropped.
+#[derive(Debug)]
+struct Footer {
+    metadata: Arc<ParquetMetaData>,
+    bytes: usize,
+    room: Arc<FooterRoom>,
+}
+
+impl FooterRoom {
+    fn take(self: &Arc<Self>, metadata: &Arc<ParquetMetaData>) -> Option<Footer> {
+        let bytes = metadata.memory_size();
+        let footer = Footer { metadata: Arc::clone(metadata), bytes, room: Arc::clone(self) };
+        let taken = self.0.fetch_add(bytes, Ordering::Relaxed);
+        // Dropping it gives the room back.
+        (taken + bytes <= FOOTER_BYTES_MAX).then_some(footer)
+    }
+}
+
+impl Drop for Footer {
+    fn drop(&mut self) {
+        self.room.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -31,7 +31,7 @@ use crate::columnar::parquet::columns::{BUCKET_END, METRIC};
 use crate::columnar::parquet::reader::{append_rows, series_runs};
 use crate::model::{METRIC_NAME, Matcher, Span};
 use crate::storage::error::StorageError;
-use crate::storage::rollup::file::RollupFile;
+use crate::storage::rollup::file::{FooterRoom, RollupFile};
 use crate::storage::rollup::prune::{Need, pages_of};
 use crate::storage::rollup::set::RollupSet;
 use crate::storage::rollup::view::RollupBatch;
@@ -74,8 +74,12 @@ async fn open(
         let file = Arc::clone(&file);
         move |error: ParquetError| read_error(&file, error)
     };
-    let mut source =
-        Source { store: Arc::clone(&set.store), file: Arc::clone(&file), cost: Arc::clone(&cost) };
+    let mut source = Source {
+        store: Arc::clone(&set.store),
+        file: Arc::clone(&file),
+        footers: Arc::clone(&set.footers),
+        cost: Arc::clone(&cost),
+    };
     let metadata = source.footer().await.map_err(&failed)?;
     let metadata =
         ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).map_err(&failed)?;
@@ -257,23 +261,25 @@ struct Cost {
 struct Source {
     store: Arc<dyn ObjectStore>,
     file: Arc<RollupFile>,
+    footers: Arc<FooterRoom>,
     cost: Arc<Cost>,
 }
 
 impl Source {
     /// The file's footer with its page index, read once.
     async fn footer(&mut self) -> parquet::errors::Result<Arc<ParquetMetaData>> {
-        let file = Arc::clone(&self.file);
-        let read = async {
-            let bytes = file.bytes();
-            let metadata = ParquetMetaDataReader::new()
-                .with_page_index_policy(PageIndexPolicy::Optional)
-                .with_prefetch_hint(Some(FOOTER_BYTES_GUESS))
-                .load_and_finish(&mut *self, bytes)
-                .await?;
-            Ok(Arc::new(metadata))
-        };
-        file.footer().get_or_try_init(|| read).await.cloned()
+        if let Some(known) = self.file.footer() {
+            return Ok(Arc::clone(known));
+        }
+        let bytes = self.file.bytes();
+        let metadata = ParquetMetaDataReader::new()
+            .with_page_index_policy(PageIndexPolicy::Optional)
+            .with_prefetch_hint(Some(FOOTER_BYTES_GUESS))
+            .load_and_finish(&mut *self, bytes)
+            .await?;
+        let metadata = Arc::new(metadata);
+        self.file.keep_footer(&metadata, &self.footers);
+        Ok(metadata)
     }
 }
 

@@ -6,7 +6,7 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::columnar::parquet::LabelColumns;
-use crate::storage::rollup::file::{BuiltSpan, RollupFile};
+use crate::storage::rollup::file::{BuiltSpan, FooterRoom, RollupFile};
 use crate::storage::rollup::plan::Floors;
 
 /// What `_manifest.json` said at one moment.
@@ -14,6 +14,7 @@ use crate::storage::rollup::plan::Floors;
 pub(crate) struct RollupSet {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) root: Path,
+    pub(crate) footers: Arc<FooterRoom>,
     pub(crate) labels: LabelColumns,
     /// Ascending by time within each resolution.
     pub(crate) files: Vec<Arc<RollupFile>>,

@@ -25,7 +25,7 @@ use crate::storage::error::{ErrorKind, StorageError};
 use crate::storage::part::Part;
 use crate::storage::plan::WINDOW_MS;
 use crate::storage::rollup::build::{Source, build_run, file_path};
-use crate::storage::rollup::file::{BuiltSpan, FileFacts, RollupFile};
+use crate::storage::rollup::file::{BuiltSpan, FileFacts, FooterRoom, RollupFile};
 use crate::storage::rollup::fresh::Freshness;
 use crate::storage::rollup::manifest::{MANIFEST_BYTES_MAX, MANIFEST_NAME, RollupManifest};
 use crate::storage::rollup::merge::{Piece, merge};
@@ -62,6 +62,7 @@ pub(crate) struct Worker {
     database: Uuid,
     opened: Option<Opened>,
     trash: Arc<Trash>,
+    footers: Arc<FooterRoom>,
     /// Uploaded and perhaps named: to be removed once the manifest was read again.
     doubtful: Vec<Path>,
     /// What was named before a manifest that may or may not be there.
@@ -112,6 +113,7 @@ impl Worker {
             database,
             opened: None,
             trash: Arc::default(),
+            footers: Arc::default(),
             doubtful: Vec::new(),
             before: Vec::new(),
             empty: BTreeMap::new(),
@@ -308,6 +310,7 @@ impl Worker {
         let set = Arc::new(RollupSet {
             store: Arc::clone(&self.target.io),
             root: self.target.root.clone(),
+            footers: Arc::clone(&self.footers),
             labels: labels.clone(),
             files: Vec::new(),
             empty: Vec::new(),
@@ -401,6 +404,7 @@ impl Worker {
         let set = Arc::new(RollupSet {
             store: Arc::clone(&self.target.io),
             root: self.target.root.clone(),
+            footers: Arc::clone(&self.footers),
             labels: opened.labels.clone(),
             files: opened.files.clone(),
             empty: self.empty.values().copied().collect(),
