@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn errors_say_where() {
-        let error = parse("SELECT *\nFROM WHERE").unwrap_err().to_string();
+        let error = parse("SELECT *\nFROM a WHERE )").unwrap_err().to_string();
         assert!(error.starts_with("2:"), "{error}");
         let error = parse("SELECT 'a").unwrap_err().to_string();
         assert!(error.starts_with("1:8: parse error: Unterminated string"), "{error}");
