@@ -351,14 +351,22 @@ pub(crate) fn merge_pieces(input: &Samples, ends: &[usize], merged: &mut Samples
         start = end;
     }
     while let Some(Reverse((timestamp, piece, row))) = heads.pop() {
+        // Pieces seldom interleave: what comes before every other piece's next row goes at once.
+        let rest = &input.timestamps[row..ends[piece]];
+        let rows = heads.peek().map_or(rest.len(), |Reverse((bound, _, _))| {
+            rest.partition_point(|at| at < bound).max(1)
+        });
+        let mut from = row;
         if merged.timestamps.last() == Some(&timestamp) {
             // Equal timestamps come out by piece, so this one was written later.
             *merged.values.last_mut().expect("as long as timestamps") = input.values[row];
-        } else {
-            merged.push(timestamp, input.values[row]);
+            from += 1;
         }
-        if row + 1 < ends[piece] {
-            heads.push(Reverse((input.timestamps[row + 1], piece, row + 1)));
+        let end = row + rows;
+        merged.timestamps.extend_from_slice(&input.timestamps[from..end]);
+        merged.values.extend_from_slice(&input.values[from..end]);
+        if end < ends[piece] {
+            heads.push(Reverse((input.timestamps[end], piece, end)));
         }
     }
 }
