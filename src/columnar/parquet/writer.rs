@@ -9,7 +9,7 @@ use std::io::Write;
 
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
@@ -49,6 +49,8 @@ pub struct RollupFileSummary {
     /// First and last `bucket_end`, in ms.
     pub first_bucket: Option<i64>,
     pub last_bucket: Option<i64>,
+    /// The least and the greatest metric name as text. Series stand in another order: `cpu` comes
+    /// after `cpu_idle`, since the byte that ends a name in a key is greater than any letter.
     pub first_metric: String,
     pub last_metric: String,
 }
@@ -83,10 +85,13 @@ impl<W: Write + Send> RollupFileWriter<W> {
             return Ok(());
         };
         let metric = labels.metric_name();
-        if self.summary.series == 0 {
+        let first_series = self.summary.series == 0;
+        if first_series || metric < self.summary.first_metric.as_str() {
             metric.clone_into(&mut self.summary.first_metric);
         }
-        metric.clone_into(&mut self.summary.last_metric);
+        if first_series || metric > self.summary.last_metric.as_str() {
+            metric.clone_into(&mut self.summary.last_metric);
+        }
         self.summary.series += 1;
         self.summary.rows += rows.len() as u64;
         let summary = &mut self.summary;
@@ -132,17 +137,13 @@ fn properties(
         ("aetherdb.buckets", "left-open, right-closed".to_owned()),
     ];
     let facts = facts.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value));
-    // Labels are compared name by name as well as value by value, so beyond the metric no order of
-    // columns describes it.
-    let sorted = [SortingColumn { column_idx: 0, descending: false, nulls_first: false }];
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("aetherdb ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(options.zstd_level)?))
         .set_max_row_group_row_count(Some(options.row_group_rows))
         .set_data_page_row_count_limit(options.page_rows)
         .set_statistics_enabled(EnabledStatistics::Page)
-        .set_key_value_metadata(Some(facts.collect()))
-        .set_sorting_columns(Some(sorted.into()));
+        .set_key_value_metadata(Some(facts.collect()));
     let plain = |builder: WriterPropertiesBuilder, name, encoding| {
         builder
             .set_column_dictionary_enabled(ColumnPath::from(name), false)
@@ -228,5 +229,24 @@ mod tests {
             }
         }
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn metrics_are_bounded_as_text_not_as_keys() {
+        let series = |metric| Labels::from_pairs([(METRIC_NAME, metric)]).unwrap();
+        let mut all = ["cpu", "cpu_idle", "cpu_idle_max"].map(series);
+        all.sort();
+        assert_eq!(all[2].metric_name(), "cpu", "keys are ordered otherwise than names");
+        let samples = Samples { timestamps: vec![1], values: vec![1.0] };
+        let mut rows = RollupColumns::default();
+        roll_up_samples(&samples, 60_000, &mut rows);
+        let (columns, options) = (LabelColumns::new(), RollupWriterOptions::default());
+        let mut writer = RollupFileWriter::new(Vec::new(), &columns, 60_000, &options).unwrap();
+        for labels in &all {
+            writer.push(labels, &rows).unwrap();
+        }
+        let (_, summary) = writer.finish().unwrap();
+        let bounds = (summary.first_metric.as_str(), summary.last_metric.as_str());
+        assert_eq!(bounds, ("cpu", "cpu_idle_max"));
     }
 }

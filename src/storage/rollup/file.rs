@@ -108,7 +108,7 @@ impl RollupFile {
         self.facts.spans.iter().map(|span| span.samples).sum()
     }
 
-    /// The first and the last metric name in it.
+    /// The least and the greatest metric name in it, as text.
     pub fn metrics(&self) -> (&str, &str) {
         (&self.facts.first_metric, &self.facts.last_metric)
     }
