@@ -203,19 +203,24 @@ async fn samples_of_series_whose_registration_is_lost_are_counted_and_left_out()
     engine.append(batch(&engine, &late).unwrap()).await.unwrap();
     drop(engine);
     let disk = disk.copy();
-    // The first record registers the first two series.
+    // The first record registers the first series, or the first two if they were logged together.
     let path = segments(&disk).remove(0);
     let mut bytes = disk.bytes(&path).unwrap();
     bytes[RECORDS_OFFSET + 30] ^= 1;
     disk.set_bytes(&path, &bytes);
     let report = perform(&disk, Salvage::Perform).unwrap();
-    assert_eq!((report.samples, report.nameless), (1, 7), "{report:?}");
+    let mut kept = Model::from([((2, 9), 3)]);
+    match (report.samples, report.nameless) {
+        (1, 7) => {}
+        (4, 4) => kept.extend((0..3i64).map(|number| ((1, number), 2))),
+        _ => panic!("{report:?}"),
+    }
     let engine = open(small(), Arc::new(disk)).unwrap();
-    assert_eq!(contents(&engine.snapshot()).unwrap(), Model::from([((2, 9), 3)]));
+    assert_eq!(contents(&engine.snapshot()).unwrap(), kept);
     // The lost series come back as new ones, with ids of their own.
     engine.append(batch(&engine, &vec![(0, 5, 6)]).unwrap()).await.unwrap();
-    let found = contents(&engine.snapshot()).unwrap();
-    assert_eq!(found, Model::from([((0, 5), 6), ((2, 9), 3)]));
+    kept.insert((0, 5), 6);
+    assert_eq!(contents(&engine.snapshot()).unwrap(), kept);
 }
 
 /// The power goes at each operation of a salvage: whatever is left, salvage and start still give
