@@ -41,6 +41,19 @@ async fn a_sum_over_series_is_not_inflated_by_the_samples_of_a_bucket() {
     assert_eq!(values(&value), [5.0; 6]);
 }
 
+/// Our own: a file was passed over for a metric whose name begins another's, because keys, by which
+/// series are ordered, put `g` behind `g_a`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_metric_whose_name_begins_anothers_is_found() {
+    let gauge = |name| series(&[(METRIC_NAME, name)]);
+    let all = ["g", "g_a", "g_a_b"].map(|name| (gauge(name), scraped(6, |_| 5.0)));
+    let world = world(&all).await;
+    for text in ["avg_over_time(g[1h])", "avg_over_time(g_a[1h])", "avg_over_time(g_a_b[1h])"] {
+        let value = world.compare_from(text, hourly(1, 6), "1h", Closeness::Bits).await;
+        assert_eq!(values(&value), [5.0; 6], "{text}");
+    }
+}
+
 /// Thanos #1568: a reset between two chunks of aggregates was lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_exactly_on_the_edge_of_a_bucket_counts() {
