@@ -19,6 +19,15 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the binary on a free port and waits until `/-/ready` says so.
     pub(crate) async fn start(data_dir: &Path, flags: &[&str]) -> Self {
+        Self::start_with(data_dir, flags, &[]).await
+    }
+
+    /// The same with variables in its environment.
+    pub(crate) async fn start_with(
+        data_dir: &Path,
+        flags: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let port = free_port();
         let child = Command::new(env!("CARGO_BIN_EXE_aetherdb"))
             .arg(format!("--data-dir={}", data_dir.display()))
@@ -27,6 +36,7 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .env("AETHER_LOG", "warn")
+            .envs(variables.iter().copied())
             .spawn()
             .unwrap();
         let client = reqwest::Client::builder()
@@ -59,6 +69,18 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// The body of a successful GET.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let answer = self.client.get(format!("{}{path}", self.url)).send().await.unwrap();
+        succeeded(path, answer).await
+    }
+
+    /// The answer to a successful POST.
+    pub(crate) async fn post(&self, path: &str, body: String) -> String {
+        let request = self.client.post(format!("{}{path}", self.url)).body(body);
+        succeeded(path, request.send().await.unwrap()).await
+    }
+
     /// A range vector's raw samples, or whatever else the query gives.
     pub(crate) async fn query(&self, query: &str, time_s: f64) -> Value {
         let answer = self
@@ -69,11 +91,15 @@ impl Server {
             .send()
             .await
             .unwrap();
-        let status = answer.status();
-        let text = answer.text().await.unwrap();
-        assert!(status.is_success(), "{query}: {status} {text}");
-        serde_json::from_str(&text).unwrap()
+        serde_json::from_str(&succeeded(query, answer).await).unwrap()
     }
+}
+
+async fn succeeded(path: &str, answer: reqwest::Response) -> String {
+    let status = answer.status();
+    let text = answer.text().await.unwrap();
+    assert!(status.is_success(), "{path}: {status} {text}");
+    text
 }
 
 impl Drop for Server {

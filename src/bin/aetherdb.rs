@@ -3,7 +3,7 @@
 //! Exit codes: 0 after a signal, 1 a failure at run time, 2 wrong usage, 3 the data directory is
 //! damaged or in use.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use aetherdb::config::Config;
@@ -38,7 +38,13 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for eyes: not in files and journals, and not against https://no-color.org.
+    let colours = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr);
     if config.log_json {
         logs.json().init()
     } else {

@@ -1,41 +1,34 @@
-//! Rollups in S3: a server in this process that speaks what `object_store` asks of S3, with its
-//! conditional writes, over a real socket.
+//! A server in this process that speaks what `object_store` asks of S3, with its conditional
+//! writes, over a real socket.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aetherdb::clock::ManualClock;
-use aetherdb::model::{Labels, Resolution};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::Response;
-use object_store::aws::AmazonS3Builder;
-use object_store::{ObjectStore, RetryConfig};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
-use super::faults::files;
-use super::{Bed, HOUR, T0, labels, open};
-
-const BUCKET: &str = "rollups";
+pub(super) const BUCKET: &str = "rollups";
 
 /// Objects by key; every access is under one lock, so conditions hold.
 #[derive(Default)]
-struct S3 {
-    objects: Mutex<BTreeMap<String, (Bytes, u64)>>,
+pub(super) struct S3 {
+    pub(super) objects: Mutex<BTreeMap<String, (Bytes, u64)>>,
     uploads: Mutex<BTreeMap<String, BTreeMap<u32, Bytes>>>,
     next: Mutex<u64>,
-    refuses_manifests: AtomicBool,
+    pub(super) refuses_manifests: AtomicBool,
     /// Requests by what they were.
-    seen: Mutex<BTreeMap<&'static str, u64>>,
+    pub(super) seen: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl S3 {
     /// The endpoint's address; it answers until the runtime ends.
-    async fn start(self: &Arc<Self>) -> String {
+    pub(super) async fn start(self: &Arc<Self>) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let router = axum::Router::new().fallback(answer).with_state(Arc::clone(self));
@@ -43,7 +36,7 @@ impl S3 {
         endpoint
     }
 
-    fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         let mut next = self.next.lock();
         *next += 1;
         *next
@@ -207,105 +200,4 @@ fn plain(status: StatusCode, body: String) -> Response {
 
 fn error(code: &str) -> String {
     format!("<Error><Code>{code}</Code><Message>no</Message></Error>")
-}
-
-fn client(endpoint: &str) -> Arc<dyn ObjectStore> {
-    let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
-    let built = AmazonS3Builder::new()
-        .with_bucket_name(BUCKET)
-        .with_endpoint(endpoint)
-        .with_region("us-east-1")
-        .with_access_key_id("key")
-        .with_secret_access_key("secret")
-        .with_allow_http(true)
-        .with_virtual_hosted_style_request(false)
-        .with_retry(retry)
-        .build();
-    Arc::new(built.unwrap())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn rollups_live_in_s3_and_survive_a_crash_before_the_manifest() {
-    let s3 = Arc::new(S3::default());
-    let endpoint = s3.start().await;
-    let mut bed = Bed::over(client(&endpoint));
-    let one = labels("m", &[("host", "a b+c")]);
-    let minutes = |hours: std::ops::Range<i64>| -> Vec<(Labels, i64, f64)> {
-        let steps = hours.start * 60..hours.end * 60;
-        steps.map(|step| (one.clone(), T0 + step * 60_000 + 1, step as f64)).collect()
-    };
-    bed.write(&minutes(0..5)).await;
-    bed.downsample().await;
-    bed.check().await;
-    bed.restart().await;
-    bed.check().await;
-
-    s3.refuses_manifests.store(true, Ordering::SeqCst);
-    bed.write(&minutes(4..9)).await;
-    bed.engine.downsample(Arc::default()).await.unwrap_err();
-    // The process dies, and the next one finds files that no manifest names.
-    drop(std::mem::replace(&mut bed.engine, open(&bed.disk.crash(), None, &bed.clock).unwrap()));
-    s3.refuses_manifests.store(false, Ordering::SeqCst);
-    bed.disk = bed.disk.crash();
-    bed.engine = open(&bed.disk, Some(&bed.io), &bed.clock).unwrap();
-    bed.downsample().await;
-    bed.check().await;
-    bed.restart().await;
-    let (all, named) = files(&bed).await;
-    assert_eq!(all, named);
-    assert!(!all.is_empty());
-
-    // A day that is over becomes one file, and the old ones go.
-    bed.clock.advance(std::time::Duration::from_secs(40 * 3600));
-    bed.write(&[(one.clone(), T0 + 48 * HOUR, 1.0)]).await;
-    bed.downsample().await;
-    bed.check().await;
-    let view = bed.engine.snapshot().rollups().unwrap().clone();
-    assert!(view.files(Resolution::OneMinute).len() <= 4);
-    let seen = s3.seen.lock().clone();
-    assert!(seen["create"] == 1 && seen["update"] >= 3 && seen["delete"] > 0, "{seen:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_manifest_that_somebody_else_replaced_is_not_overwritten() {
-    let s3 = Arc::new(S3::default());
-    let endpoint = s3.start().await;
-    let mut bed = Bed::over(client(&endpoint));
-    bed.write(&[(labels("m", &[]), T0 + 1, 1.0)]).await;
-    bed.downsample().await;
-    let touched = s3.number();
-    s3.objects.lock().get_mut("_manifest.json").unwrap().1 = touched;
-    bed.write(&[(labels("m", &[]), T0 + 2, 2.0)]).await;
-    bed.engine.downsample(Arc::default()).await.unwrap_err();
-    // Read again, it is ours, and the next attempt builds on it.
-    bed.downsample().await;
-    bed.check().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn large_files_go_in_parts() {
-    let s3 = Arc::new(S3::default());
-    let endpoint = s3.start().await;
-    let store = client(&endpoint);
-    let location = object_store::path::Path::from("a/large");
-    let mut writer = object_store::buffered::BufWriter::with_capacity(
-        Arc::clone(&store),
-        location.clone(),
-        5 << 20,
-    );
-    for byte in 0..12u8 {
-        writer.put(Bytes::from(vec![byte; 1 << 20])).await.unwrap();
-    }
-    tokio::io::AsyncWriteExt::shutdown(&mut writer).await.unwrap();
-    let got = object_store::ObjectStoreExt::get_range(
-        store.as_ref(),
-        &location,
-        (7 << 20) - 1..(7 << 20) + 1,
-    );
-    assert_eq!(got.await.unwrap().as_ref(), [6, 7]);
-    assert_eq!(s3.seen.lock()["multipart"], 1);
-    let clock = Arc::new(ManualClock::at(T0));
-    // A bucket that holds something else is none of our business, and nothing is removed from it.
-    drop(open(&aetherdb::storage::vfs::SimVfs::new(5), Some(&store), &clock).unwrap());
-    assert!(s3.objects.lock().contains_key("a/large"));
 }
