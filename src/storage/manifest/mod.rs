@@ -11,6 +11,7 @@
 //! nobody knows whether the edit is on disk, so nothing that either state names may be removed,
 //! and the next edit goes to a new file, which settles the question.
 
+mod block_meta;
 mod format;
 mod state;
 
@@ -22,7 +23,8 @@ use uuid::Uuid;
 use crate::storage::error::StorageError;
 use crate::storage::vfs::{Vfs, VfsFile, read_file, replace_file};
 
-pub use format::{BlockMeta, Item};
+pub use block_meta::BlockMeta;
+pub use format::Item;
 pub use state::ManifestState;
 
 /// Name of the file in the data directory.
