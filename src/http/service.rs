@@ -114,6 +114,11 @@ impl Service {
         }
     }
 
+    /// The engine of queries, for those who watch over it.
+    pub fn queries(&self) -> &QuerySession {
+        &self.queries
+    }
+
     /// The engine, once it is open.
     pub(crate) fn engine(&self) -> Option<&Arc<Engine>> {
         self.engine.get()

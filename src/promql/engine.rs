@@ -24,11 +24,15 @@ use crate::promql::types::ValueType;
 use crate::promql::value::{QueryOutcome, QueryStats, RangeSeries, Value, VectorSample};
 use crate::query::batch::for_each_sample_row;
 use crate::query::node::gather;
+use crate::query::pace::Pace;
 use crate::query::resolution::Rounding;
 use crate::query::rollup_scan::expired;
 use crate::query::session::QueryTask;
 use crate::query::{Grid, QueryError, QueryLimits, QueryOptions, QuerySession, SourceResolution};
 use crate::storage::Snapshot;
+
+/// What it costs to copy, hash or compare a label set, in cells read.
+const LABELS_LOOKS: usize = 128;
 
 /// How far back a selector looks for a sample, unless the query says otherwise.
 pub const LOOKBACK_MS: i64 = 300_000;
@@ -246,9 +250,9 @@ async fn answer(
     };
     let plan = shown(&vector.plan, explain);
     let value = if is_range {
-        Value::Matrix(matrix(&vector.table, rows, grid)?)
+        Value::Matrix(matrix(&vector.table, rows, grid).await?)
     } else {
-        Value::Vector(instant(&vector.table, rows, grid, vector.sorted)?)
+        Value::Vector(instant(&vector.table, rows, grid, vector.sorted).await?)
     };
     Ok(Answer { value, plan, planned_at })
 }
@@ -283,8 +287,18 @@ async fn raw_samples(
             })?;
         }
     }
-    series.sort_by_cached_key(|series| series.labels.prometheus_key());
-    Ok(series)
+    Ok(by_labels(series, |series| &series.labels, &mut Pace::default()).await)
+}
+
+/// Puts an answer's elements in Prometheus' order of label sets.
+async fn by_labels<T>(items: Vec<T>, labels: fn(&T) -> &Labels, pace: &mut Pace) -> Vec<T> {
+    let mut keyed = Vec::with_capacity(items.len());
+    for item in items {
+        keyed.push((labels(&item).prometheus_key(), item));
+        pace.look(LABELS_LOOKS).await;
+    }
+    keyed.sort_unstable_by(|one, two| one.0.cmp(&two.0));
+    keyed.into_iter().map(|(_, item)| item).collect()
 }
 
 /// The plan as text, if it was asked for.
@@ -304,7 +318,7 @@ fn shown_labels(row: &SeriesRow) -> Labels {
     if row.drop_name { row.labels.without_metadata() } else { row.labels.clone() }
 }
 
-fn instant(
+async fn instant(
     table: &SeriesTable,
     rows: Vec<(u32, Vec<f64>)>,
     grid: Grid,
@@ -312,7 +326,9 @@ fn instant(
 ) -> Result<Vec<VectorSample>, PromqlError> {
     let mut seen = HashSet::with_capacity(rows.len());
     let mut samples = Vec::with_capacity(rows.len());
+    let mut pace = Pace::default();
     for (number, cells) in rows {
+        pace.look(LABELS_LOOKS).await;
         if is_stale(cells[0]) {
             continue;
         }
@@ -322,20 +338,22 @@ fn instant(
         }
         samples.push(VectorSample { labels, timestamp: grid.start(), value: cells[0] });
     }
-    if !sorted {
-        samples.sort_by_cached_key(|sample| sample.labels.prometheus_key());
+    if sorted {
+        return Ok(samples);
     }
-    Ok(samples)
+    Ok(by_labels(samples, |sample| &sample.labels, &mut pace).await)
 }
 
 /// Rows that have the same labels without their names become one, unless they meet.
-fn matrix(
+async fn matrix(
     table: &SeriesTable,
     rows: Vec<(u32, Vec<f64>)>,
     grid: Grid,
 ) -> Result<Vec<RangeSeries>, PromqlError> {
     let mut merged: HashMap<Labels, Vec<f64>> = HashMap::with_capacity(rows.len());
+    let mut pace = Pace::default();
     for (number, cells) in rows {
+        pace.look(LABELS_LOOKS + cells.len()).await;
         match merged.entry(shown_labels(&table.rows[number as usize])) {
             Entry::Vacant(place) => {
                 place.insert(cells);
@@ -352,16 +370,15 @@ fn matrix(
             }
         }
     }
-    let mut series: Vec<RangeSeries> = merged
-        .into_iter()
-        .filter_map(|(labels, cells)| {
-            let present =
-                || cells.iter().zip(grid.timestamps()).filter(|(cell, _)| !is_stale(**cell));
-            let timestamps: Vec<_> = present().map(|(_, at)| at).collect();
-            let values = present().map(|(cell, _)| *cell).collect();
-            (!timestamps.is_empty()).then_some(RangeSeries { labels, timestamps, values })
-        })
-        .collect();
-    series.sort_by_cached_key(|series| series.labels.prometheus_key());
-    Ok(series)
+    let mut series = Vec::with_capacity(merged.len());
+    for (labels, cells) in merged {
+        pace.look(4 * cells.len()).await;
+        let present = || cells.iter().zip(grid.timestamps()).filter(|(cell, _)| !is_stale(**cell));
+        let timestamps: Vec<_> = present().map(|(_, at)| at).collect();
+        let values = present().map(|(cell, _)| *cell).collect();
+        if !timestamps.is_empty() {
+            series.push(RangeSeries { labels, timestamps, values });
+        }
+    }
+    Ok(by_labels(series, |series| &series.labels, &mut pace).await)
 }

@@ -12,11 +12,13 @@ pub struct Grid {
     start: Timestamp,
     step_ms: i64,
     steps: usize,
+    /// The number of the first step in the grid that this is a part of.
+    first: usize,
 }
 
 impl Grid {
     pub fn instant(at: Timestamp) -> Self {
-        Self { start: at, step_ms: 1, steps: 1 }
+        Self { start: at, step_ms: 1, steps: 1, first: 0 }
     }
 
     /// All of `start, start + step_ms, …` that are not after `end`; `None` if there are none, or
@@ -26,7 +28,8 @@ impl Grid {
             return None;
         }
         let steps = end.checked_sub(start)? / step_ms;
-        Some(Self { start, step_ms, steps: usize::try_from(steps).ok()?.checked_add(1)? })
+        let steps = usize::try_from(steps).ok()?.checked_add(1)?;
+        Some(Self { start, step_ms, steps, first: 0 })
     }
 
     pub fn start(self) -> Timestamp {
@@ -47,6 +50,12 @@ impl Grid {
         self.start + self.step_ms * signed(step)
     }
 
+    /// The number of a step in the grid that this is a part of.
+    #[inline]
+    pub fn number(self, step: usize) -> usize {
+        self.first + step
+    }
+
     pub fn last(self) -> Timestamp {
         self.at(self.steps - 1)
     }
@@ -61,7 +70,8 @@ impl Grid {
     /// If there are none of these steps.
     pub fn part(self, steps: Range<usize>) -> Self {
         assert!(steps.start < steps.end && steps.end <= self.steps, "{steps:?} of {self}");
-        Self { start: self.at(steps.start), step_ms: self.step_ms, steps: steps.len() }
+        let first = self.first + steps.start;
+        Self { start: self.at(steps.start), step_ms: self.step_ms, steps: steps.len(), first }
     }
 
     /// From the first step to the last.
@@ -102,6 +112,8 @@ mod tests {
         assert_eq!(Grid::range(i64::MIN, i64::MAX, 1), None);
         assert_eq!(Grid::instant(-5).span(), TimeRange::at(-5));
         let grid = Grid::range(10, 100, 10).unwrap();
-        assert_eq!(grid.part(2..4).timestamps().collect::<Vec<_>>(), [30, 40]);
+        let part = grid.part(2..6).part(0..2);
+        assert_eq!(part.timestamps().collect::<Vec<_>>(), [30, 40]);
+        assert_eq!((part.number(1), grid.number(1)), (3, 1));
     }
 }

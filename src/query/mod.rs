@@ -12,7 +12,9 @@ pub mod session;
 
 pub mod batch;
 pub mod grid;
+pub mod kernel;
 pub mod node;
+pub(crate) mod pace;
 pub mod resolution;
 pub mod rollup_scan;
 pub mod scan;
@@ -22,7 +24,7 @@ pub mod catalog;
 pub use batch::ABSENT;
 pub use error::{QueryError, QueryErrorKind};
 pub use grid::Grid;
+pub use kernel::WindowKernel;
 pub use limits::{QueryLimits, QueryOptions};
 pub use resolution::{RollupCosts, SourceResolution, WindowShape};
-pub use scan::WindowKernel;
 pub use session::QuerySession;

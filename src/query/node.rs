@@ -28,10 +28,14 @@ use datafusion::physical_plan::{
 };
 use futures::stream::{BoxStream, StreamExt};
 
+use crate::query::batch::BATCH_CELLS;
 use crate::query::error::QueryError;
+use crate::query::pace::Pace;
 
 /// Batches that one partition may be ahead of the one that is being read.
 const BATCHES_AHEAD_MAX: usize = 16;
+/// What one batch counts for: what is done with its cells, up to the next node that waits.
+const BATCH_LOOKS: usize = BATCH_CELLS;
 
 /// What a node yields.
 pub type BatchStream = BoxStream<'static, DataFusionResult<RecordBatch>>;
@@ -240,6 +244,12 @@ impl<N: Node> ExecutionPlan for NodeExec<N> {
             metrics: self.metrics.clone(),
             baseline,
         })?;
+        let stream =
+            futures::stream::unfold((stream, Pace::default()), |(mut stream, mut pace)| async {
+                let batch = stream.next().await?;
+                pace.look(BATCH_LOOKS).await;
+                Some((batch, (stream, pace)))
+            });
         let stream = stream.map(move |batch| batch.record_output(&output));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
     }

@@ -26,13 +26,15 @@ use crate::query::ABSENT;
 use crate::query::batch::{VectorBuilder, batch_rows, vector_schema};
 use crate::query::error::QueryError;
 use crate::query::grid::Grid;
+use crate::query::kernel::WindowKernel;
 use crate::query::limits::QueryUsage;
 use crate::query::node::{BatchStream, Node, NodeExec, Run};
+use crate::query::pace::{Pace, filled};
 use crate::query::resolution::{
     Choice, RollupCosts, Rounding, Slice, Source, SourceResolution, Stored, Stretch, WindowShape,
     choose, fewest_rows, slices,
 };
-use crate::query::scan::{ASSUMED_INTERVAL_MS, WindowKernel};
+use crate::query::scan::ASSUMED_INTERVAL_MS;
 use crate::storage::{ReadStats, RollupView, SelectedSeries, Snapshot, SnapshotReader};
 
 /// Rows that one slice aims to hold, in bytes.
@@ -42,8 +44,6 @@ const SLICE_BYTES: u64 = 64 << 20;
 const MEMORY_SHARE: u64 = 2;
 /// One row of one series in memory: all columns.
 const ROW_BYTES: usize = 13 * 8;
-/// Rows and samples between two moments at which a scan can be canceled.
-const YIELD_ROWS: u64 = 262_144;
 /// How far back windows reach is read again for each slice, so a slice is at least this many
 /// times as long.
 const SLICE_REACHES: i64 = 4;
@@ -233,7 +233,8 @@ impl RollupScan {
         let (cells, steps) = (self.cells(), self.grid.steps());
         let count = self.series.len().saturating_mul(cells);
         reservation.try_grow(count.saturating_mul(8))?;
-        let mut values = vec![ABSENT; count];
+        let mut pace = Pace::default();
+        let mut values = filled(ABSENT, count, &mut pace).await;
         let counters = RollupCounters::new(&run);
         let scan = Arc::clone(&self);
         let slices = (0..self.slices.len()).map(move |number| {
@@ -262,6 +263,7 @@ impl RollupScan {
                         to[of.clone()].copy_from_slice(from);
                     }
                 }
+                pace.look(cells.len()).await;
             }
         }
         Ok(Evaluated { values, next: 0, scan: self, _reservation: reservation })
@@ -278,7 +280,8 @@ impl RollupScan {
         let width = self.kernel.width() * grid.steps();
         let count = self.series.len().saturating_mul(width);
         reservation.try_grow(count.saturating_mul(8))?;
-        let mut values = vec![ABSENT; count];
+        let mut pace = Pace::default();
+        let mut values = filled(ABSENT, count, &mut pace).await;
         let held = self.read_rows(slice, &counters, &reservation).await?;
         let mut gathering = Gathering {
             scan: &self,
@@ -288,14 +291,13 @@ impl RollupScan {
             rows: RollupColumns::default(),
         };
         let mut entries = held.entries.as_slice();
-        let mut since_yield = 0;
         for ((index, series), out) in
             (0u32..).zip(self.series.iter()).zip(values.chunks_exact_mut(width))
         {
             let own = entries.partition_point(|entry| entry.series <= index);
             let (own, later) = entries.split_at(own);
             entries = later;
-            since_yield += gathering.gather(series, slice, &held, own, &counters)?;
+            let seen = gathering.gather(series, slice, &held, own, &counters)?;
             if !gathering.rows.is_empty() {
                 let timer = counters.compute.timer();
                 let kernel = self
@@ -306,10 +308,7 @@ impl RollupScan {
                 kernel.evaluate_rows(&series.labels, &input, out);
                 timer.done();
             }
-            if since_yield >= YIELD_ROWS {
-                since_yield = 0;
-                tokio::task::yield_now().await;
-            }
+            pace.look(usize::try_from(seen).unwrap_or(usize::MAX).saturating_add(width)).await;
         }
         Ok(SliceCells { values, _reservation: reservation })
     }

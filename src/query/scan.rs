@@ -16,49 +16,20 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, MetricBuilder};
 use futures::StreamExt;
 
-use crate::model::{Labels, Samples, TimeRange};
+use crate::model::{Samples, TimeRange};
 use crate::query::batch::{SampleBuilder, VectorBuilder, batch_rows, sample_schema, vector_schema};
 use crate::query::error::QueryError;
 use crate::query::grid::Grid;
+use crate::query::kernel::{WindowKernel, evaluate};
 use crate::query::limits::QueryUsage;
 use crate::query::node::{BatchStream, Node, NodeExec, Run};
-use crate::query::rollup_scan::RollupKernel;
+use crate::query::pace::Pace;
 use crate::storage::{ReadStats, SelectedSeries, Snapshot, SnapshotReader};
 
 /// A partition is worth its start-up cost from this many samples on.
 pub const PARTITION_SAMPLES: u64 = 250_000;
-/// Samples between two moments at which a scan can be canceled.
-const YIELD_SAMPLES: usize = 262_144;
-/// Looks at a sample by a kernel that take as long as reading one, roughly.
-const WORK_PER_SAMPLE: usize = 64;
 /// For the estimate of how many samples a range holds.
 pub(crate) const ASSUMED_INTERVAL_MS: i64 = 10_000;
-
-/// What is computed from the samples of one series while it is scanned.
-pub trait WindowKernel: fmt::Debug + Send + Sync {
-    /// As EXPLAIN shows it.
-    fn name(&self) -> &str;
-
-    /// Cells per step: one, or several for the state of an aggregation.
-    fn width(&self) -> usize {
-        1
-    }
-
-    /// Writes the cells of one series, which are absent when it is called: first the first cells
-    /// of all steps, then the second cells of all steps, and so on.
-    fn evaluate(
-        &self,
-        labels: &Labels,
-        samples: &mut Samples,
-        grid: Grid,
-        out: &mut [f64],
-    ) -> Result<(), QueryError>;
-
-    /// The same over rollup rows, if they tell it.
-    fn rollup(&self) -> Option<&dyn RollupKernel> {
-        None
-    }
-}
 
 /// What a scan yields.
 #[derive(Debug, Clone)]
@@ -189,12 +160,13 @@ impl Node for SeriesScan {
                             if scanning.samples.is_empty() {
                                 continue;
                             }
-                            let timer = scanning.baseline.elapsed_compute().timer();
                             let out = builder.row(index);
-                            kernel.evaluate(&series.labels, &mut scanning.samples, *grid, out)?;
-                            scanning.counters.worked(cells, scanning.samples.len());
+                            let (labels, samples) = (&series.labels, &mut scanning.samples);
+                            let pace = &mut scanning.counters.pace;
+                            let compute = scanning.baseline.elapsed_compute();
+                            evaluate(kernel.as_ref(), labels, samples, *grid, out, pace, compute)
+                                .await?;
                             builder.keep_if_present();
-                            timer.done();
                         }
                         builder.finish(&schema)?
                     }
@@ -279,8 +251,7 @@ pub(crate) struct ScanCounters {
     chunks: Count,
     bytes: Count,
     series: Count,
-    since_yield: usize,
-    fresh: bool,
+    pace: Pace,
 }
 
 impl ScanCounters {
@@ -292,23 +263,13 @@ impl ScanCounters {
             chunks: counter("chunks"),
             bytes: counter("bytes"),
             series: counter("series"),
-            since_yield: 0,
-            fresh: true,
+            pace: Pace::due(),
         }
     }
 
     /// Lets others run now and then; here a dropped query ends.
     pub(crate) async fn breathe(&mut self) {
-        if self.since_yield >= YIELD_SAMPLES || self.fresh {
-            self.since_yield = 0;
-            self.fresh = false;
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// A kernel made so many cells of so many samples; some look at many of them for each.
-    fn worked(&mut self, cells: usize, samples: usize) {
-        self.since_yield += cells.saturating_mul(samples) / WORK_PER_SAMPLE;
+        self.pace.breathe().await;
     }
 
     /// One series was read.
@@ -319,7 +280,7 @@ impl ScanCounters {
         self.bytes.add(count(stats.bytes));
         self.series.add(1);
         // An empty series is not free either.
-        self.since_yield += count(stats.samples).max(64);
+        self.pace.count(count(stats.samples).max(64));
     }
 }
 

@@ -77,6 +77,11 @@ impl QuerySession {
         &self.clock
     }
 
+    /// Tasks of queries that run, or have been given up and have not noticed yet.
+    pub fn running_tasks(&self) -> usize {
+        self.threads.as_ref().map_or(0, |threads| threads.metrics().num_alive_tasks())
+    }
+
     /// A builder of DataFusion sessions that share this session's memory and settings.
     pub fn state_builder(&self) -> SessionStateBuilder {
         SessionStateBuilder::new()

@@ -1,4 +1,5 @@
-//! A query ends when the client that asked it goes away.
+//! A query ends when the client that asked it goes away, or when its time is over, whatever it is
+//! doing then.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -13,47 +14,109 @@ use crate::support::form;
 
 /// The promise is 100 ms, of a release build on a machine that has time; this build is slower and
 /// other tests run beside it.
-const FREED_WITHIN: Duration =
-    if cfg!(debug_assertions) { Duration::from_secs(10) } else { Duration::from_millis(100) };
-const SERIES: i64 = 400;
-const SAMPLES: i64 = 250;
+const ENDED_WITHIN: Duration =
+    if cfg!(debug_assertions) { Duration::from_secs(2) } else { Duration::from_millis(100) };
+/// So long a query runs before nobody waits for it any more.
+const RUNS: Duration = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 100 });
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_query_ends_with_its_connection() {
-    // One thread, and one query at a time: another gets neither before the first has ended.
-    let queries = QueryOptions { concurrent_max: 1, threads: 1, ..QueryOptions::default() };
+/// Many series with few samples: `m`; one with many: `long`.
+const SERIES: i64 = 600;
+const SAMPLES: i64 = 100;
+const LONG: i64 = 20_000;
+/// As many as a query may have.
+const STEPS: i64 = 11_000;
+
+/// Each takes seconds in another kind of node.
+const SLOW: &[&str] = &[
+    // Kernels that look at all of a window, on many series and on one.
+    "sum(quantile_over_time(0.9, m[30m]))",
+    "mad_over_time(long[30m])",
+    "stddev_over_time(long[30m])",
+    "deriv(long[30m])",
+    "double_exponential_smoothing(long[30m], 0.5, 0.5)",
+    "mad_over_time(long[30m:100ms])",
+    "quantile(0.9, m[30m])",
+    // Nodes that choose, match, or fold.
+    "topk(300, m)",
+    "quantile(0.9, m)",
+    r#"count_values("v", m)"#,
+    "limitk(5, m)",
+    "m + on (i) m ^ m",
+    "m * on (i) group_left m",
+    "m and on (i) m or m",
+    r#"histogram_quantile(0.9, label_replace(m, "le", "$1", "i", "(.*)"))"#,
+];
+
+async fn start() -> Api {
+    let queries = QueryOptions { threads: 2, ..QueryOptions::default() };
     let api = Api::start_with(HttpOptions::default(), queries).await;
     let mut lines = String::new();
     for row in 0..SAMPLES {
-        let (at, value) = (NOW_MS - (SAMPLES - row) * 1_000, (row * 7_919) % 1_009);
+        let (at, value) = (NOW_MS - (SAMPLES - row) * 10_000, (row * 7_919) % 1_009);
         (0..SERIES).for_each(|one| lines.push_str(&format!("m,i={one} {value} {at}\n")));
     }
+    for row in 0..LONG {
+        let (at, value) = (NOW_MS - (LONG - row) * 100, (row * 7_919) % 1_009);
+        lines.push_str(&format!("long {value} {at}\n"));
+    }
     api.write(&lines).await;
-    // Quantiles of windows of all samples at eleven thousand steps: seconds of work.
+    api
+}
+
+/// A range query over as many steps as there may be.
+fn range_query(query: &str, timeout: &str) -> String {
     let (end, step) = (NOW_MS / 1_000, 0.1);
-    let heavy = form(&[
-        ("query", "sum(quantile_over_time(0.9, m[30m]))"),
-        ("start", &(end - 1_100).to_string()),
+    form(&[
+        ("query", query),
+        ("start", &(end - STEPS / 10).to_string()),
         ("end", &end.to_string()),
         ("step", &step.to_string()),
-    ]);
-    let mut stream = TcpStream::connect(api.url.strip_prefix("http://").unwrap()).unwrap();
-    write!(stream, "GET /api/v1/query_range?{heavy} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    // On a busy machine it may take a while until the heavy query has its turn.
-    let mut runs = false;
-    for _ in 0..100 {
-        runs = tokio::time::timeout(Duration::from_millis(100), api.query("1")).await.is_err();
-        if runs {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert!(runs, "the heavy query should hold the only turn");
+        ("timeout", timeout),
+    ])
+}
 
-    drop(stream);
-    let gone = Instant::now();
-    api.query("1").await;
-    let freed = gone.elapsed();
-    println!("the next query was answered {freed:?} after the connection had gone");
-    assert!(freed < FREED_WITHIN, "{freed:?}");
+/// Waits until all tasks of all queries are gone, whatever they did.
+async fn all_ended(api: &Api) -> Duration {
+    let since = Instant::now();
+    while api.service.queries().running_tasks() > 0 {
+        assert!(since.elapsed() < Duration::from_secs(60), "a query does not end");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    since.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_ends_with_its_connection() {
+    let api = start().await;
+    for query in SLOW {
+        let asked = range_query(query, "60s");
+        let mut stream = TcpStream::connect(api.url.strip_prefix("http://").unwrap()).unwrap();
+        write!(stream, "GET /api/v1/query_range?{asked} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        tokio::time::sleep(RUNS).await;
+        assert!(api.service.queries().running_tasks() > 0, "{query} should still be running");
+        // Others are served meanwhile.
+        let since = Instant::now();
+        api.query("1").await;
+        let waited = since.elapsed();
+        assert!(waited < ENDED_WITHIN, "{query}: another query waited {waited:?}");
+
+        drop(stream);
+        let ended = all_ended(&api).await;
+        println!("{query} ended {ended:?} after its connection; another query took {waited:?}");
+        assert!(ended < ENDED_WITHIN, "{query}: {ended:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_ends_when_its_time_is_over() {
+    let api = start().await;
+    for query in ["mad_over_time(long[30m])", "quantile(0.9, m)"] {
+        let since = Instant::now();
+        let answer = api.get(&format!("/api/v1/query_range?{}", range_query(query, "300ms"))).await;
+        let late = since.elapsed().saturating_sub(Duration::from_millis(300));
+        assert_eq!(answer.status, 503, "{query}: {}", answer.text());
+        assert_eq!(answer.json()["errorType"], "timeout", "{query}");
+        let ended = all_ended(&api).await;
+        assert!(late < ENDED_WITHIN && ended < ENDED_WITHIN, "{query}: {late:?}, {ended:?}");
+    }
 }

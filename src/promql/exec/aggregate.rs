@@ -17,6 +17,7 @@ use crate::model::is_stale;
 use crate::promql::functions::range::{Mean, Moments, Sum};
 use crate::query::batch::{VectorBatches, VectorRows, vector_schema};
 use crate::query::node::{BatchStream, Node, NodeExec, Run, gather, yield_after};
+use crate::query::pace::Pace;
 use crate::query::{ABSENT, QueryError};
 
 /// What is made of the values of a group.
@@ -332,6 +333,7 @@ impl Aggregate {
         groups.sort_unstable();
         let cells = if self.mode == Mode::Partial { width } else { self.steps };
         let mut batches = VectorBatches::new(&run.schema, cells);
+        let mut pace = Pace::default();
         for (group, place) in groups {
             let out = batches.row(group);
             match self.mode {
@@ -339,6 +341,7 @@ impl Aggregate {
                 Mode::Single | Mode::Final => self.aggregation.finish(&states[place], out),
             }
             batches.end_row()?;
+            pace.look(width).await;
         }
         batches.finish()
     }

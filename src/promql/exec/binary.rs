@@ -16,10 +16,16 @@ use crate::promql::exec::map::{MergedRows, SAME_LABELSET};
 use crate::promql::exec::matrix::Matrix;
 use crate::query::batch::vector_schema;
 use crate::query::node::{BatchStream, Node, NodeExec, Run, yield_after};
+use crate::query::pace::Pace;
 use crate::query::{ABSENT, QueryError};
 
 /// Stands for a row that is not there and whose value is filled in.
 pub(crate) const FILLED: u32 = u32::MAX;
+
+/// What the operator costs on one pair of cells, in cells read; `^` is not quick.
+const PAIR_LOOKS: usize = 4;
+/// The same where it must be remembered who met whom.
+const WATCHED_PAIR_LOOKS: usize = 32;
 
 /// The value of `left op right`, or [`ABSENT`] if a comparison does not hold.
 pub(crate) type CellOp = Arc<dyn Fn(f64, f64) -> f64 + Send + Sync>;
@@ -101,7 +107,8 @@ impl Binary {
             Matrix::collect(&run, 1, matching.one.len(), self.steps),
         )?;
         let timer = run.baseline.elapsed_compute().timer();
-        let partners = self.partners(&many, &one)?;
+        let mut pace = Pace::default();
+        let partners = self.partners(&many, &one, &mut pace).await?;
         let mut output = Output::new(&self);
         for number in many.order() {
             let signature = matching.many[*number as usize];
@@ -115,6 +122,7 @@ impl Binary {
                             *cell = self.apply(*value, *other);
                         }
                     }
+                    pace.look(row.len() * PAIR_LOOKS).await;
                 }
                 partner => {
                     for (step, value) in row.iter().enumerate() {
@@ -129,6 +137,7 @@ impl Binary {
                         };
                         output.put(step, signature, (*number, partner), (*value, other))?;
                     }
+                    pace.look(row.len() * WATCHED_PAIR_LOOKS).await;
                 }
             }
         }
@@ -141,10 +150,11 @@ impl Binary {
                         output.put(step, signature, (FILLED, *number), (fill, *value))?;
                     }
                 }
+                pace.look(row.len() * WATCHED_PAIR_LOOKS).await;
             }
         }
         timer.done();
-        output.merged.finish(&run)
+        output.merged.finish(&run).await
     }
 
     fn apply(&self, many: f64, one: f64) -> f64 {
@@ -152,7 +162,12 @@ impl Binary {
     }
 
     /// For each signature, its row of the one side.
-    fn partners(&self, many: &Matrix, one: &Matrix) -> Result<Vec<Partner>, QueryError> {
+    async fn partners(
+        &self,
+        many: &Matrix,
+        one: &Matrix,
+        pace: &mut Pace,
+    ) -> Result<Vec<Partner>, QueryError> {
         let mut rows: Vec<Vec<u32>> = vec![Vec::new(); self.matching.signatures];
         for number in one.order() {
             rows[self.matching.one[*number as usize] as usize].push(*number);
@@ -164,7 +179,11 @@ impl Binary {
                 [] => Partner::Nobody,
                 [row] => Partner::Row(row),
                 _ => {
-                    let asked = asked.get_or_insert_with(|| self.asked(many));
+                    let asked = match &mut asked {
+                        Some(asked) => asked,
+                        none => none.insert(self.asked(many, pace).await),
+                    };
+                    pace.look(rows.len() * self.steps).await;
                     Partner::Rows(self.alternate(&rows, one, asked)?)
                 }
             });
@@ -173,13 +192,14 @@ impl Binary {
     }
 
     /// Steps at which the one side matters at all.
-    fn asked(&self, many: &Matrix) -> Vec<bool> {
+    async fn asked(&self, many: &Matrix, pace: &mut Pace) -> Vec<bool> {
         let filled = self.matching.fill_many.is_some() || self.matching.fill_one.is_some();
         let mut asked = vec![filled; self.steps];
         for number in many.order() {
             for (asked, cell) in asked.iter_mut().zip(many.row(*number).unwrap_or_default()) {
                 *asked |= !is_stale(*cell);
             }
+            pace.look(self.steps).await;
         }
         asked
     }

@@ -11,6 +11,7 @@ use crate::model::is_stale;
 use crate::promql::exec::matrix::Matrix;
 use crate::query::batch::{VectorBatches, VectorRows, vector_batch};
 use crate::query::node::{BatchStream, Node, NodeExec, Run, yield_after};
+use crate::query::pace::Pace;
 use crate::query::{ABSENT, QueryError};
 
 /// Changes the cells of one row in place; absent cells stay absent.
@@ -155,13 +156,15 @@ impl Relabel {
     async fn merge(&self, run: &Run) -> Result<Vec<arrow::array::RecordBatch>, QueryError> {
         let input = Matrix::collect(run, 0, self.numbers.len(), self.steps).await?;
         let mut merged = MergedRows::new(self.steps);
+        let mut pace = Pace::default();
         for number in input.order() {
             let row = input.row(*number).unwrap_or_default();
             if !merged.add(self.numbers[*number as usize], row) {
                 return Err(QueryError::Execution(SAME_LABELSET.to_owned()));
             }
+            pace.look(row.len()).await;
         }
-        merged.finish(run)
+        merged.finish(run).await
     }
 }
 
@@ -204,11 +207,16 @@ impl MergedRows {
     }
 
     /// All rows that have a value, in order of their first mention.
-    pub(crate) fn finish(self, run: &Run) -> Result<Vec<arrow::array::RecordBatch>, QueryError> {
+    pub(crate) async fn finish(
+        self,
+        run: &Run,
+    ) -> Result<Vec<arrow::array::RecordBatch>, QueryError> {
         let mut batches = VectorBatches::new(&run.schema, self.steps);
+        let mut pace = Pace::default();
         for (number, row) in self.numbers.iter().zip(self.values.chunks_exact(self.steps.max(1))) {
             batches.row(*number).copy_from_slice(row);
             batches.end_row()?;
+            pace.look(row.len()).await;
         }
         batches.finish()
     }

@@ -7,18 +7,23 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use datafusion::error::Result as DataFusionResult;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 
-use crate::model::is_stale;
+use crate::model::{Samples, Timestamp, is_stale};
 use crate::promql::exec::matrix::Matrix;
-use crate::promql::functions::range::quantile_of;
+use crate::promql::functions::range::{Window, quantile_of};
 use crate::promql::scalar::Scalar;
 use crate::query::batch::{
     VectorBatches, VectorBuilder, VectorRows, for_each_sample_row, vector_schema,
 };
 use crate::query::node::{BatchStream, Node, NodeExec, Run, yield_after};
-use crate::query::{ABSENT, QueryError};
+use crate::query::pace::{Pace, filled};
+use crate::query::{ABSENT, Grid, QueryError};
+
+/// What choosing costs for each row of a group at each step, in cells read: they lie apart.
+const MEMBER_LOOKS: usize = 16;
 
 /// What is chosen of each group.
 #[derive(Debug, Clone)]
@@ -67,7 +72,8 @@ impl Choose {
         }
         // Rows that are chosen at any step, in the order in which they will be shown.
         let mut shown: Vec<u32> = Vec::new();
-        let mut kept = vec![false; self.groups.len() * self.steps];
+        let mut pace = Pace::default();
+        let mut kept = filled(false, self.groups.len() * self.steps, &mut pace).await;
         let mut present: Vec<(f64, u32)> = Vec::new();
         for members in &members {
             for step in 0..self.steps {
@@ -85,8 +91,8 @@ impl Choose {
                 if self.steps == 1 {
                     shown.extend(present.iter().map(|(_, number)| *number));
                 }
+                pace.look(members.len() * MEMBER_LOOKS).await;
             }
-            tokio::task::yield_now().await;
         }
         if self.steps > 1 {
             shown.extend_from_slice(input.order());
@@ -101,6 +107,7 @@ impl Choose {
                 }
             }
             batches.end_row()?;
+            pace.look(self.steps).await;
         }
         batches.finish()
     }
@@ -207,6 +214,7 @@ impl Quantile {
         let members = input.members(&self.groups, self.group_count);
         let mut batches = VectorBatches::new(&run.schema, self.steps);
         let mut values = Vec::new();
+        let mut pace = Pace::default();
         for (group, members) in (0u32..).zip(&members) {
             for (step, cell) in batches.row(group).iter_mut().enumerate() {
                 values.clear();
@@ -216,9 +224,9 @@ impl Quantile {
                 if !values.is_empty() {
                     *cell = quantile_of(self.quantile.at(step), &mut values);
                 }
+                pace.look(members.len() * MEMBER_LOOKS).await;
             }
             batches.end_row()?;
-            tokio::task::yield_now().await;
         }
         batches.finish()
     }
@@ -249,8 +257,8 @@ pub(crate) struct SampleQuantile {
     quantile: Scalar,
     groups: Arc<[u32]>,
     group_count: usize,
-    window: crate::promql::functions::range::Window,
-    grid: crate::query::Grid,
+    window: Window,
+    grid: Grid,
     title: String,
 }
 
@@ -259,8 +267,8 @@ impl SampleQuantile {
         input: Arc<dyn ExecutionPlan>,
         quantile: Scalar,
         (groups, group_count): (Arc<[u32]>, usize),
-        window: crate::promql::functions::range::Window,
-        grid: crate::query::Grid,
+        window: Window,
+        grid: Grid,
         title: String,
     ) -> Arc<dyn ExecutionPlan> {
         let node = Self { quantile, groups, group_count, window, grid, title };
@@ -268,34 +276,67 @@ impl SampleQuantile {
     }
 
     async fn evaluate(self: Arc<Self>, run: Run) -> Result<Vec<RecordBatch>, QueryError> {
-        let consumer = datafusion::execution::memory_pool::MemoryConsumer::new("quantile samples");
-        let reservation = consumer.register(run.context.memory_pool());
-        let mut samples: Vec<Vec<(i64, f64)>> = vec![Vec::new(); self.group_count];
+        let reservation =
+            MemoryConsumer::new("quantile samples").register(run.context.memory_pool());
+        let mut groups: Vec<Vec<Cursor>> =
+            std::iter::repeat_with(Vec::new).take(self.group_count).collect();
         let mut input = run.gather(0)?;
         while let Some(batch) = input.next().await {
             for_each_sample_row(&batch?, |number, timestamps, values| {
                 reservation.try_grow(timestamps.len() * 16)?;
-                let group = &mut samples[self.groups[number as usize] as usize];
-                group.extend(timestamps.iter().copied().zip(values.iter().copied()));
+                let (timestamps, values) = (timestamps.to_vec(), values.to_vec());
+                let samples = Samples { timestamps, values };
+                groups[self.groups[number as usize] as usize].push(Cursor {
+                    samples,
+                    low: 0,
+                    high: 0,
+                });
                 Ok(())
             })?;
         }
         let steps = self.grid.steps();
         let mut batches = VectorBatches::new(&run.schema, steps);
-        let mut window = Vec::new();
-        for (group, samples) in (0u32..).zip(&mut samples) {
-            samples.sort_by_key(|(at, _)| *at);
-            let timestamps: Vec<i64> = samples.iter().map(|(at, _)| *at).collect();
-            let out = batches.row(group);
-            self.window.slide(&timestamps, self.grid, |step, low, high| {
-                window.clear();
-                window.extend(samples[low..high].iter().map(|(_, value)| *value));
-                out[step] = quantile_of(self.quantile.at(step), &mut window);
-            });
+        let mut pace = Pace::default();
+        let mut values = Vec::new();
+        for (group, members) in (0u32..).zip(&mut groups) {
+            for (step, cell) in batches.row(group).iter_mut().enumerate() {
+                let at = self.grid.at(step);
+                let (start, end) = (self.window.start(at), self.window.end(at));
+                values.clear();
+                for member in &mut *members {
+                    let window = member.window(start, end);
+                    values.extend_from_slice(window);
+                    pace.look(window.len() + 1).await;
+                }
+                if !values.is_empty() {
+                    *cell = quantile_of(self.quantile.at(step), &mut values);
+                }
+                pace.look(values.len() * MEMBER_LOOKS).await;
+            }
             batches.end_row()?;
-            tokio::task::yield_now().await;
         }
         batches.finish()
+    }
+}
+
+/// The samples of one series under a window that only moves on.
+struct Cursor {
+    samples: Samples,
+    low: usize,
+    high: usize,
+}
+
+impl Cursor {
+    /// The values after `start` and up to `end`, neither earlier than those asked for before.
+    fn window(&mut self, start: Timestamp, end: Timestamp) -> &[f64] {
+        let timestamps = &self.samples.timestamps;
+        while self.high < timestamps.len() && timestamps[self.high] <= end {
+            self.high += 1;
+        }
+        while self.low < self.high && timestamps[self.low] <= start {
+            self.low += 1;
+        }
+        &self.samples.values[self.low..self.high]
     }
 }
 

@@ -13,6 +13,7 @@ use crate::model::is_stale;
 use crate::promql::exec::map::{MergedRows, SAME_LABELSET};
 use crate::query::batch::{VectorRows, vector_schema};
 use crate::query::node::{BatchStream, Node, NodeExec, Run, yield_after};
+use crate::query::pace::{Pace, filled};
 use crate::query::{ABSENT, QueryError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +53,8 @@ impl Set {
         let reservation = MemoryConsumer::new("signatures").register(run.context.memory_pool());
         reservation.try_grow(self.signatures.saturating_mul(self.steps))?;
         // Whether a signature is there at a step, on the side that decides.
-        let mut there = vec![false; self.signatures * self.steps];
+        let cells = self.signatures * self.steps;
+        let mut there = filled(false, cells, &mut Pace::default()).await;
         let mut output = MergedRows::new(self.steps);
         match self.op {
             SetOp::Or => {
@@ -66,7 +68,7 @@ impl Set {
                 self.pass(&run, 0, &self.left, &mut output, keep).await?;
             }
         }
-        output.finish(&run)
+        output.finish(&run).await
     }
 
     async fn pass(

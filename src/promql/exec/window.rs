@@ -3,14 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::error::Result as DataFusionResult;
+use arrow::array::RecordBatch;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::physical_plan::ExecutionPlan;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 
 use crate::model::{Samples, is_stale};
 use crate::promql::exec::table::SeriesTable;
 use crate::query::batch::{SampleBuilder, VectorBuilder, VectorRows, sample_schema, vector_schema};
+use crate::query::kernel::evaluate;
 use crate::query::node::{BatchStream, Node, NodeExec, Run};
+use crate::query::pace::Pace;
 use crate::query::scan::ScanOutput;
 use crate::query::{Grid, QueryError};
 
@@ -37,11 +40,13 @@ impl Windows {
         NodeExec::plan(Self { inner, output, table }, schema, vec![input])
     }
 
-    fn evaluate(
+    async fn evaluate(
         &self,
-        batch: &arrow::array::RecordBatch,
-        schema: &arrow::datatypes::SchemaRef,
-    ) -> Result<Vec<arrow::array::RecordBatch>, QueryError> {
+        batch: &RecordBatch,
+        run: &Run,
+    ) -> Result<Vec<RecordBatch>, QueryError> {
+        let schema = &run.schema;
+        let mut pace = Pace::default();
         let mut batches = Vec::new();
         let mut samples = Samples::default();
         let mut vectors = match &self.output {
@@ -61,7 +66,9 @@ impl Windows {
             match &self.output {
                 ScanOutput::Window { kernel, grid } => {
                     let labels = self.table.labels(number);
-                    kernel.evaluate(labels, &mut samples, *grid, vectors.row(number))?;
+                    let (out, compute) = (vectors.row(number), run.baseline.elapsed_compute());
+                    let (samples, pace) = (&mut samples, &mut pace);
+                    evaluate(kernel.as_ref(), labels, samples, *grid, out, pace, compute).await?;
                     vectors.keep_if_present();
                     if vectors.is_full() {
                         batches.push(vectors.finish(schema)?);
@@ -69,6 +76,7 @@ impl Windows {
                 }
                 ScanOutput::Samples => {
                     raw.push(number, &samples);
+                    pace.look(samples.len()).await;
                     if raw.is_full() {
                         batches.push(raw.finish(schema)?);
                     }
@@ -105,15 +113,14 @@ impl Node for Windows {
 
     fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
         let input = run.input()?;
-        let stream = input.flat_map(move |batch| {
-            let timer = run.baseline.elapsed_compute().timer();
-            let made = batch.and_then(|batch| Ok(self.evaluate(&batch, &run.schema)?));
-            timer.done();
-            futures::stream::iter(match made {
-                Ok(batches) => batches.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error)],
-            })
+        let context = Arc::new((self, run));
+        let stream = input.then(move |batch| {
+            let context = Arc::clone(&context);
+            async move {
+                let made = context.0.evaluate(&batch?, &context.1).await?;
+                Ok::<_, DataFusionError>(futures::stream::iter(made.into_iter().map(Ok)))
+            }
         });
-        Ok(stream.boxed())
+        Ok(stream.try_flatten().boxed())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::model::{Labels, LabelsBuilder, METRIC_NAME, Samples, is_stale};
+use crate::model::{Labels, LabelsBuilder, METRIC_NAME, Samples, TimeRange, is_stale};
 use crate::promql::ast::{AggregateExpr, AggregateOp, Expr, ExprKind, Grouping};
 use crate::promql::error::PromqlError;
 use crate::promql::exec::aggregate::{Aggregate, Aggregation};
@@ -20,8 +20,12 @@ use crate::promql::plan::{Planner, Vector, mistyped};
 use crate::promql::printer::{format_general, format_number};
 use crate::promql::scalar::Scalar;
 use crate::promql::types::ValueType;
+use crate::query::pace::Pace;
 use crate::query::scan::drop_stale;
 use crate::query::{ABSENT, Grid, QueryError, WindowKernel};
+
+/// What it costs to find a value's counter, in cells read.
+const COUNTED_VALUE_LOOKS: usize = 128;
 
 /// The groups of a table's rows.
 struct Groups {
@@ -145,7 +149,9 @@ impl Planner {
         let mut table = TableBuilder::default();
         let mut counts: Vec<Vec<f64>> = Vec::new();
         let mut numbers: HashMap<(u32, u64), u32> = HashMap::new();
+        let mut pace = Pace::default();
         for (row, cells) in self.run(&input.plan).await? {
+            pace.look(cells.len() * COUNTED_VALUE_LOOKS).await;
             let labels = input.table.labels(row);
             for (step, cell) in cells.iter().enumerate().filter(|(_, cell)| !is_stale(**cell)) {
                 let number = match numbers.get(&(row, cell.to_bits())) {
@@ -288,6 +294,10 @@ impl WindowKernel for MomentsKernel {
         drop_stale(samples);
         sum_count_moments((&samples.timestamps, &samples.values), &self.0, grid, out);
         Ok(())
+    }
+
+    fn read_range(&self, grid: Grid) -> Option<TimeRange> {
+        self.0.read_range(grid)
     }
 }
 

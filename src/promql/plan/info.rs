@@ -17,10 +17,13 @@ use crate::promql::exec::map::SAME_LABELSET;
 use crate::promql::exec::table::{SeriesRow, SeriesTable, TableBuilder};
 use crate::promql::functions::range::{InstantKernel, InstantValue};
 use crate::promql::plan::{Planner, Vector, mistyped};
+use crate::query::pace::Pace;
 use crate::query::{ABSENT, Grid};
 
 /// Where info series come from, unless the call names others.
 const TARGET_INFO: &str = "target_info";
+/// What it costs to find the infos of one cell, in cells read.
+const DESCRIBED_LOOKS: usize = 64;
 /// The labels by which an info series and what it describes belong together.
 const IDENTIFYING: [&str; 2] = ["instance", "job"];
 
@@ -41,7 +44,7 @@ impl Planner {
             }
             None => Vec::new(),
         };
-        join(&series, &infos, &wanted, grid)
+        join(&series, &infos, &wanted, grid).await
     }
 
     /// Offset and pinned time of the first selector in an expression: the info series are those
@@ -225,7 +228,7 @@ impl Versions<'_> {
     }
 }
 
-fn join(
+async fn join(
     series: &[Series],
     infos: &[(Labels, Vec<f64>)],
     wanted: &Wanted,
@@ -240,10 +243,12 @@ fn join(
         .map(|((of, _), members)| Versions { of, members, times: infos })
         .collect::<Vec<_>>();
     let mut by_identity: HashMap<&Labels, Vec<usize>> = HashMap::new();
+    let mut pace = Pace::default();
     // The info series of each kind that counts at each step.
     let mut newest: Vec<Vec<Option<usize>>> = Vec::with_capacity(versions.len());
     for (number, versions) in versions.iter().enumerate() {
         by_identity.entry(&versions.of).or_default().push(number);
+        pace.look(versions.members.len() * grid.steps()).await;
         newest.push((0..grid.steps()).map(|step| versions.newest(step)).collect::<Result<_, _>>()?);
     }
     let mut output =
@@ -269,6 +274,7 @@ fn join(
                 output.put(number, step, *cell)?;
             }
         }
+        pace.look(grid.steps() * DESCRIBED_LOOKS).await;
     }
     Ok(output.build())
 }

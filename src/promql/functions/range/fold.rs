@@ -273,7 +273,7 @@ fn sliding<F: Fold>(input: &Input<'_>, put: impl FnMut(usize, F)) {
 
 /// Whether no sum of these values, nor of their squares, can overflow: then it does not matter
 /// that a window is summed in two halves.
-fn sums_stay_finite(values: &[f64]) -> bool {
+pub(super) fn sums_stay_finite(values: &[f64]) -> bool {
     values.iter().all(|value| value.abs() < 1e140)
 }
 

@@ -112,6 +112,10 @@ impl WindowKernel for InstantKernel {
         Ok(())
     }
 
+    fn read_range(&self, grid: Grid) -> Option<TimeRange> {
+        InstantKernel::read_range(self, grid)
+    }
+
     fn rollup(&self) -> Option<&dyn RollupKernel> {
         (self.wanted != InstantValue::Smoothed).then_some(self as &dyn RollupKernel)
     }

@@ -23,7 +23,7 @@ pub(crate) use order::quantile_of;
 pub(crate) use rate::with_edges;
 pub(crate) use window::{Edges, Window};
 
-use crate::model::{Labels, Samples};
+use crate::model::{Labels, Samples, TimeRange};
 use crate::promql::annotations::Annotations;
 use crate::promql::scalar::Scalar;
 use crate::query::rollup_scan::RollupKernel;
@@ -196,6 +196,27 @@ impl WindowKernel for RangeKernel {
         Ok(())
     }
 
+    fn read_range(&self, grid: Grid) -> Option<TimeRange> {
+        self.window.read_range(grid)
+    }
+
+    fn look_cost(&self, samples: &Samples, grid: Grid) -> Option<usize> {
+        use RangeFunction as F;
+        if self.is_pinned() {
+            return None;
+        }
+        match self.function {
+            F::Sum | F::Avg if self.window.overlaps_much(grid) => {
+                (!fold::sums_stay_finite(&samples.values)).then_some(3)
+            }
+            F::Quantile | F::Deriv | F::PredictLinear | F::DoubleExponentialSmoothing => Some(4),
+            F::Stddev | F::Stdvar => Some(6),
+            F::Mad => Some(12),
+            F::Rate | F::Increase | F::Delta => (self.window.edges != Edges::Plain).then_some(1),
+            _ => None,
+        }
+    }
+
     fn rollup(&self) -> Option<&dyn RollupKernel> {
         self.function.rollup_columns(self.window.edges).map(|_| self as &dyn RollupKernel)
     }
@@ -239,6 +260,15 @@ impl WindowKernel for SampleMean {
         drop_stale(samples);
         fold::means((&samples.timestamps, &samples.values), &self.0, grid, out);
         Ok(())
+    }
+
+    fn read_range(&self, grid: Grid) -> Option<TimeRange> {
+        self.0.read_range(grid)
+    }
+
+    fn look_cost(&self, samples: &Samples, grid: Grid) -> Option<usize> {
+        let slides = !self.0.overlaps_much(grid) || fold::sums_stay_finite(&samples.values);
+        (!slides).then_some(3)
     }
 
     fn rollup(&self) -> Option<&dyn RollupKernel> {

@@ -21,7 +21,7 @@ pub(crate) fn predict_linear(after: &Scalar, input: &Input<'_>, out: &mut [f64])
         if high - low >= 2 {
             let (timestamps, values) = (&input.timestamps[low..high], &input.values[low..high]);
             let (slope, value) = regression(timestamps, values, input.grid.at(step));
-            out[step] = slope * after.at(step) + value;
+            out[step] = slope * after.at(input.grid.number(step)) + value;
         }
     });
 }
@@ -56,7 +56,8 @@ pub(crate) fn smoothing(
 ) -> Result<(), QueryError> {
     let mut wrong = None;
     input.slide(|step, low, high| {
-        let (level, trend) = (level.at(step), trend.at(step));
+        let number = input.grid.number(step);
+        let (level, trend) = (level.at(number), trend.at(number));
         for (what, factor) in [("smoothing", level), ("trend", trend)] {
             if factor <= 0.0 || factor >= 1.0 {
                 wrong.get_or_insert_with(|| {

@@ -1,0 +1,199 @@
+//! What is computed from the samples of one series while they are in the cache.
+
+use std::fmt;
+use std::ops::Range;
+
+use datafusion::physical_plan::metrics::Time;
+
+use crate::model::{Labels, Samples, TimeRange};
+use crate::query::ABSENT;
+use crate::query::error::QueryError;
+use crate::query::grid::Grid;
+use crate::query::pace::Pace;
+use crate::query::rollup_scan::RollupKernel;
+use crate::query::scan::drop_stale;
+
+/// Looks that a kernel may take in one go, as [`Pace`] counts them: some milliseconds.
+const LOOKS_AT_ONCE_MAX: usize = 1 << 21;
+
+/// A function of the windows of one series.
+pub trait WindowKernel: fmt::Debug + Send + Sync {
+    /// As EXPLAIN shows it.
+    fn name(&self) -> &str;
+
+    /// Cells per step: one, or several for the state of an aggregation.
+    fn width(&self) -> usize {
+        1
+    }
+
+    /// Writes the cells of one series, which are absent when it is called: first the first cells
+    /// of all steps, then the second cells of all steps, and so on.
+    fn evaluate(
+        &self,
+        labels: &Labels,
+        samples: &mut Samples,
+        grid: Grid,
+        out: &mut [f64],
+    ) -> Result<(), QueryError>;
+
+    /// The samples that the steps of a grid need.
+    fn read_range(&self, grid: Grid) -> Option<TimeRange>;
+
+    /// For kernels that look at every sample of a window at each step: what one such look costs
+    /// over these samples, none of them stale, in samples read. Their steps do not depend on each
+    /// other, so that they can be computed some at a time. `None` if the windows slide, and all
+    /// steps cost what the samples do.
+    fn look_cost(&self, _samples: &Samples, _grid: Grid) -> Option<usize> {
+        None
+    }
+
+    /// The same over rollup rows, if they tell it.
+    fn rollup(&self) -> Option<&dyn RollupKernel> {
+        None
+    }
+}
+
+/// Evaluates a kernel over one series in pieces that do not hold a thread for long.
+pub(crate) async fn evaluate(
+    kernel: &dyn WindowKernel,
+    labels: &Labels,
+    samples: &mut Samples,
+    grid: Grid,
+    out: &mut [f64],
+    pace: &mut Pace,
+    compute: &Time,
+) -> Result<(), QueryError> {
+    let timer = compute.timer();
+    // Most are quick whatever they do.
+    let quick = samples.len().saturating_mul(grid.steps()) <= LOOKS_AT_ONCE_MAX / 16;
+    let mut cost = None;
+    if !quick {
+        drop_stale(samples);
+        cost = kernel.look_cost(samples, grid);
+    }
+    let Some(cost) = cost else {
+        kernel.evaluate(labels, samples, grid, out)?;
+        timer.done();
+        pace.look(samples.len() + out.len()).await;
+        return Ok(());
+    };
+    timer.done();
+    let steps = grid.steps();
+    let mut part = Samples::default();
+    let mut cells = Vec::new();
+    let mut from = 0;
+    while from < steps {
+        let timer = compute.timer();
+        let mut to = steps;
+        let (rows, looks) = loop {
+            let rows = rows_in(samples, kernel.read_range(grid.part(from..to)));
+            let looks = rows.len().saturating_mul(to - from).saturating_mul(cost);
+            if looks <= LOOKS_AT_ONCE_MAX || to == from + 1 {
+                break (rows, looks);
+            }
+            to = from + (to - from) / 2;
+        };
+        part.clear();
+        part.timestamps.extend_from_slice(&samples.timestamps[rows.clone()]);
+        part.values.extend_from_slice(&samples.values[rows]);
+        cells.clear();
+        cells.resize(kernel.width() * (to - from), ABSENT);
+        kernel.evaluate(labels, &mut part, grid.part(from..to), &mut cells)?;
+        for (out, cells) in out.chunks_exact_mut(steps).zip(cells.chunks_exact(to - from)) {
+            out[from..to].copy_from_slice(cells);
+        }
+        timer.done();
+        pace.look(looks).await;
+        from = to;
+    }
+    Ok(())
+}
+
+/// The rows of samples in a range.
+fn rows_in(samples: &Samples, range: Option<TimeRange>) -> Range<usize> {
+    let Some(range) = range else { return 0..0 };
+    let low = samples.timestamps.partition_point(|at| *at < range.start());
+    let high = samples.timestamps.partition_point(|at| *at <= range.end());
+    low..high
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sum of each window times the number of its step, and how many samples it has.
+    #[derive(Debug)]
+    struct Windows {
+        range_ms: i64,
+    }
+
+    impl WindowKernel for Windows {
+        fn name(&self) -> &str {
+            "windows"
+        }
+
+        fn width(&self) -> usize {
+            2
+        }
+
+        fn evaluate(
+            &self,
+            _: &Labels,
+            samples: &mut Samples,
+            grid: Grid,
+            out: &mut [f64],
+        ) -> Result<(), QueryError> {
+            for step in 0..grid.steps() {
+                let range = TimeRange::new(grid.at(step) - self.range_ms + 1, grid.at(step));
+                let rows = rows_in(samples, range);
+                if !rows.is_empty() {
+                    out[grid.steps() + step] = rows.len() as f64;
+                    let sum: f64 = samples.values[rows].iter().sum();
+                    out[step] = sum * grid.number(step) as f64;
+                }
+            }
+            Ok(())
+        }
+
+        fn read_range(&self, grid: Grid) -> Option<TimeRange> {
+            TimeRange::new(grid.start() - self.range_ms + 1, grid.last())
+        }
+
+        fn look_cost(&self, _: &Samples, _: Grid) -> Option<usize> {
+            Some(16)
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_give_what_the_whole_gives_and_let_others_run() {
+        let mut samples = Samples::default();
+        for at in (0..2_000).filter(|at| at / 300 != 2) {
+            samples.push(at * 10, f64::from(u16::try_from(at % 100).unwrap()));
+        }
+        let grid = Grid::range(-100, 25_000, 7).unwrap();
+        for range_ms in [5, 1_000, 30_000] {
+            let kernel = Windows { range_ms };
+            let mut whole = vec![ABSENT; 2 * grid.steps()];
+            kernel.evaluate(&Labels::empty(), &mut samples, grid, &mut whole).unwrap();
+            let mut pieces = vec![ABSENT; 2 * grid.steps()];
+            let (mut pace, labels, compute) = (Pace::default(), Labels::empty(), Time::new());
+            let mut work = Box::pin(evaluate(
+                &kernel,
+                &labels,
+                &mut samples,
+                grid,
+                &mut pieces,
+                &mut pace,
+                &compute,
+            ));
+            let mut turns = 1;
+            while futures::poll!(&mut work).is_pending() {
+                turns += 1;
+            }
+            drop(work);
+            assert!(turns > 3, "{turns}");
+            let bits = |cells: &[f64]| cells.iter().map(|cell| cell.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&pieces), bits(&whole), "{range_ms}");
+        }
+    }
+}
