@@ -138,17 +138,11 @@ async fn counts(server: &Server) -> String {
 
 /// The binary finds the store by its URL and the environment, builds, repairs after late data,
 /// and starts again on what is there.
-async fn by_url(endpoint: &str) {
+async fn by_url(scheme: &str, variables: &[(&str, &str)]) {
     let dir = tempfile::tempdir().unwrap();
-    let variables = [
-        ("AWS_ENDPOINT", endpoint),
-        ("AWS_ALLOW_HTTP", "true"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "key"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-    ];
-    let url = format!("--rollup-url=s3://{BUCKET}/prod/metrics");
-    let mut server = Server::start_with(dir.path(), &[&url], &variables).await;
+    let url = format!("{scheme}://{BUCKET}/prod/metrics");
+    let flag = format!("--rollup-url={url}");
+    let mut server = Server::start_with(dir.path(), &[&flag], variables).await;
     for host in ["a", "late"] {
         server.post("/api/v1/write", lines(host, T0 / 1000)).await;
         server.post("/api/v1/admin/downsample", String::new()).await;
@@ -156,21 +150,47 @@ async fn by_url(endpoint: &str) {
     let wanted = "host,sum(rollup_5m.m_total.count)\na,960\nlate,960\n";
     assert_eq!(counts(&server).await, wanted);
     server.kill();
-    let server = Server::start_with(dir.path(), &[&url], &variables).await;
+    let server = Server::start_with(dir.path(), &[&flag], variables).await;
     assert_eq!(counts(&server).await, wanted);
     let status = server.get("/api/v1/status").await;
     let status: Value = serde_json::from_str(&status).unwrap();
-    assert_eq!(status["data"]["rollups"]["url"], format!("s3://{BUCKET}/prod/metrics"), "{status}");
+    assert_eq!(status["data"]["rollups"]["url"], url, "{status}");
+}
+
+async fn amazon(endpoint: &str) {
+    let variables = [
+        ("AWS_ENDPOINT", endpoint),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ];
+    by_url("s3", &variables).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_binary_takes_url_and_environment() {
     let s3 = Arc::new(S3::default());
-    by_url(&s3.start().await).await;
+    amazon(&s3.start().await).await;
     let seen = s3.seen.lock().clone();
     assert!(seen["create"] == 1 && seen["update"] >= 1, "{seen:?}");
     let manifest = "prod/metrics/_manifest.json";
     assert!(s3.objects.lock().contains_key(manifest));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_binary_keeps_rollups_in_google_storage() {
+    let server = Arc::new(S3::default());
+    server.google.store(true, Ordering::SeqCst);
+    let endpoint = server.start().await;
+    let account = serde_json::json!({
+        "gcs_base_url": endpoint, "disable_oauth": true,
+        "client_email": "", "private_key": "", "private_key_id": "",
+    });
+    let account = account.to_string();
+    let variables = [("GOOGLE_SERVICE_ACCOUNT_KEY", &*account), ("GOOGLE_ALLOW_HTTP", "true")];
+    by_url("gs", &variables).await;
+    assert!(server.seen.lock()["generation"] >= 2);
 }
 
 /// moto's server process, killed when dropped.
@@ -200,7 +220,7 @@ async fn the_binary_works_with_moto() {
     let client = reqwest::Client::new();
     for _ in 0..MOTO_TRIES_MAX {
         if client.put(format!("{endpoint}/{BUCKET}")).send().await.is_ok() {
-            return by_url(&endpoint).await;
+            return amazon(&endpoint).await;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

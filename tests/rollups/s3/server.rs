@@ -1,5 +1,6 @@
 //! A server in this process that speaks what `object_store` asks of S3, with its conditional
-//! writes, over a real socket.
+//! writes, over a real socket; and of Google's XML interface, which differs in how an object's
+//! version is said.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,6 +23,8 @@ pub(super) struct S3 {
     uploads: Mutex<BTreeMap<String, BTreeMap<u32, Bytes>>>,
     next: Mutex<u64>,
     pub(super) refuses_manifests: AtomicBool,
+    /// Answers as Google does: requests are not signed.
+    pub(super) google: AtomicBool,
     /// Requests by what they were.
     pub(super) seen: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -61,6 +64,13 @@ impl S3 {
         if let Some(wanted) = headers.get(header::IF_MATCH) {
             self.count("update");
             if known.as_deref() != wanted.to_str().ok() {
+                return plain(StatusCode::PRECONDITION_FAILED, error("PreconditionFailed"));
+            }
+        }
+        if let Some(wanted) = headers.get("x-goog-if-generation-match") {
+            self.count("generation");
+            let version = objects.get(key).map_or(0, |(_, version)| *version);
+            if version.to_string() != wanted.to_str().unwrap() {
                 return plain(StatusCode::PRECONDITION_FAILED, error("PreconditionFailed"));
             }
         }
@@ -142,7 +152,8 @@ async fn answer(State(s3): State<Arc<S3>>, request: Request) -> Response {
     let body = axum::body::to_bytes(body, 1 << 30).await.unwrap();
     let signed = parts.headers.get(header::AUTHORIZATION);
     let signed = signed.is_some_and(|text| text.to_str().unwrap().starts_with("AWS4-HMAC-SHA256"));
-    assert!(signed, "{} {} is not signed", parts.method, parts.uri);
+    let google = s3.google.load(Ordering::SeqCst);
+    assert!(signed != google, "{} {} is signed: {signed}", parts.method, parts.uri);
     let path = parts.uri.path().trim_start_matches('/');
     let path: String =
         url::form_urlencoded::parse(format!("p={path}").replace('+', "%2B").as_bytes())
@@ -191,7 +202,11 @@ fn etag(version: u64) -> String {
 }
 
 fn with_etag(version: u64, body: Body) -> Response {
-    Response::builder().header(header::ETAG, etag(version)).body(body).unwrap()
+    Response::builder()
+        .header(header::ETAG, etag(version))
+        .header("x-goog-generation", version)
+        .body(body)
+        .unwrap()
 }
 
 fn plain(status: StatusCode, body: String) -> Response {
