@@ -15,7 +15,7 @@ pub use self::values::{Bytes, Kept, Period, Switch};
 use crate::http::HttpOptions;
 use crate::ingest::Limits;
 use crate::query::{QueryLimits, QueryOptions, RollupCosts};
-use crate::storage::{Retention, StorageOptions, WalSync};
+use crate::storage::{Levels, Retention, StorageOptions, WalSync};
 
 /// AetherDB, a time-series database for metrics.
 ///
@@ -65,6 +65,10 @@ pub struct Config {
     /// Free disk space below which writes are refused until there is twice as much.
     #[arg(long, env = "AETHER_DISK_FREE_BYTES_MIN", default_value_t = Bytes(StorageOptions::default().disk_free_bytes_min), value_name = "BYTES", help_heading = "Storage")]
     pub disk_free_bytes_min: Bytes,
+
+    /// Windows that blocks are merged to, each a multiple of the one before and a divisor of 24h.
+    #[arg(long, env = "AETHER_COMPACTION_LEVELS", default_value_t = Levels::default(), value_name = "HOURS", help_heading = "Storage")]
+    pub compaction_levels: Levels,
 
     /// How long data is kept: a duration for samples and all rollups, or one each as in
     /// `raw=15d,1m=90d,5m=1y,1h=forever`; what is not named stays for ever. Samples go by whole
@@ -217,6 +221,7 @@ impl Config {
             series_max: self.series_max,
             block_cache_bytes_max: self.block_cache_bytes_max.0,
             disk_free_bytes_min: self.disk_free_bytes_min.0,
+            compaction_levels: self.compaction_levels.clone(),
             retention: self.retention.0,
             retention_bytes: self.retention_bytes.0,
             rollups: self.rollups == Switch::On,
@@ -275,6 +280,7 @@ impl Config {
             ("series-max", self.series_max.to_string()),
             ("block-cache-bytes-max", self.block_cache_bytes_max.to_string()),
             ("disk-free-bytes-min", self.disk_free_bytes_min.to_string()),
+            ("compaction-levels", self.compaction_levels.to_string()),
             ("retention", self.retention.to_string()),
             ("retention-bytes", self.retention_bytes.to_string()),
             ("rollups", self.rollups.to_string()),
@@ -380,6 +386,7 @@ mod tests {
             ("--wal-sync=sometimes", "--wal-sync", "sometimes"),
             ("--head-bytes-max=1 parsec", "--head-bytes-max", "1 parsec"),
             ("--query-timeout=soon", "--query-timeout", "soon"),
+            ("--compaction-levels=2h,5h", "--compaction-levels", "5h"),
             ("--query-threads=0", "--query-threads", "0"),
             ("--write-bytes-in-flight-max=1MB", "--write-bytes-in-flight-max", "1MB"),
         ] {

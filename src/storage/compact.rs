@@ -150,6 +150,7 @@ impl Compactor {
         let mut work = self.work.lock();
         let state = store.state.load();
         let now = store.clock.monotonic();
+        let levels = &store.options.compaction_levels;
         loop {
             let candidates: Vec<_> = state
                 .blocks
@@ -160,7 +161,9 @@ impl Compactor {
                     age: now.saturating_sub(block.since()),
                 })
                 .collect();
-            let Some(plan) = next_compaction(&candidates, occasion) else { return Ok(None) };
+            let Some(plan) = next_compaction(&candidates, levels, occasion) else {
+                return Ok(None);
+            };
             let merged = self.merge(store, &mut work, &state, &plan);
             let is_damaged_source = |block: &Arc<BlockPart>| {
                 block.damage().is_some() && plan.sources.contains(&block.meta().id)

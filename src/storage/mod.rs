@@ -40,7 +40,7 @@ pub use error::StorageError;
 pub use metadata::MetadataStore;
 pub use options::{GivenStore, StorageOptions, WalSync};
 pub use part::{Part, PartSeries, ReadStats, SeriesReader};
-pub use plan::Retention;
+pub use plan::{Levels, Retention};
 pub use rollup::{
     DownsampleProgress, DownsampleReport, ResolutionStatus, RollupBatch, RollupFile, RollupStatus,
     RollupView, RunningStatus,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use object_store::ObjectStore;
 
-use crate::storage::plan::Retention;
+use crate::storage::plan::{Levels, Retention};
 
 /// How the store is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct StorageOptions {
     /// Free bytes on the data directory's disk below which the store turns read-only. Default
     /// 256 MiB, room for a flush to finish. It turns back at twice that.
     pub disk_free_bytes_min: u64,
+    /// Windows that blocks are merged to. Default 2 h, 6 h, 24 h.
+    pub compaction_levels: Levels,
     /// How long samples and rollups are kept. Default for ever.
     pub retention: Retention,
     /// Bytes that all blocks may have before the oldest go. Default 0, which is no bound.
@@ -84,6 +86,7 @@ impl Default for StorageOptions {
             series_max: 10_000_000,
             block_cache_bytes_max: 64 << 20,
             disk_free_bytes_min: 256 << 20,
+            compaction_levels: Levels::default(),
             retention: Retention::default(),
             retention_bytes: 0,
             rollups: true,

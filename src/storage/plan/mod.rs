@@ -3,11 +3,13 @@
 //! locks.
 
 mod compaction;
+mod levels;
 mod retention;
 
 use std::time::Duration;
 
-pub use compaction::{Candidate, Compaction, LEVEL_MAX, Occasion, next_compaction};
+pub use compaction::{Candidate, Compaction, Occasion, next_compaction};
+pub use levels::Levels;
 pub use retention::{Group, Retention, groups, is_covered, surplus};
 
 /// Length of the window that a freshly flushed block covers, and the alignment of all windows.

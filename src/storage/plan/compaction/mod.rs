@@ -1,4 +1,4 @@
-//! Which blocks to merge next: L0 → L1 → L2, windows of 2 h → 6 h → 24 h.
+//! Which blocks to merge next: L0 → L1 → L2, windows of 2 h → 6 h → 24 h or as [`Levels`] say.
 //!
 //! A window that is over goes to the highest level whose window is over, in one step, once its
 //! blocks have been left alone for a while. What comes late waits until it is a good part of what
@@ -15,12 +15,7 @@ use std::time::Duration;
 
 use crate::model::TimeRange;
 use crate::storage::manifest::BlockMeta;
-use crate::storage::plan::WINDOW_MS;
-
-/// The highest level.
-pub const LEVEL_MAX: u8 = 2;
-/// Window lengths by level.
-const LEVEL_WINDOW_MS: [i64; LEVEL_MAX as usize + 1] = [WINDOW_MS, 3 * WINDOW_MS, 12 * WINDOW_MS];
+use crate::storage::plan::levels::{DAY_MS, Levels};
 
 /// How long after its end a window is over for the background: its last flush, which waits for
 /// late samples, has been written by then.
@@ -73,23 +68,26 @@ pub struct Compaction {
 /// writes.
 ///
 /// Newest windows first: they are asked for most.
-pub fn next_compaction(blocks: &[Candidate<'_>], occasion: Occasion) -> Option<Compaction> {
+pub fn next_compaction(
+    blocks: &[Candidate<'_>],
+    levels: &Levels,
+    occasion: Occasion,
+) -> Option<Compaction> {
     let newest_ms = blocks.iter().map(|block| block.meta.time_range.end()).max()?;
     let mut days: BTreeMap<i64, Vec<Candidate<'_>>> = BTreeMap::new();
     for block in blocks {
-        let day = window_at(LEVEL_MAX, block.meta.window.start());
+        // No window is longer, whatever the levels were when a block was written.
+        let day = window_at(DAY_MS, block.meta.window.start());
         days.entry(day.start()).or_default().push(*block);
     }
     let is_over = |window: TimeRange| occasion.is_over(window, newest_ms);
-    let rules = Rules { is_over: &is_over, asked: matches!(occasion, Occasion::Asked { .. }) };
-    days.into_iter().rev().find_map(|(start, blocks)| {
-        rules.in_window(LEVEL_MAX, window_at(LEVEL_MAX, start), &blocks)
-    })
+    let asked = matches!(occasion, Occasion::Asked { .. });
+    let rules = Rules { levels, is_over: &is_over, asked };
+    days.into_values().rev().find_map(|blocks| rules.in_windows(levels.highest(), &blocks))
 }
 
-/// The aligned window of `level` that holds `at_ms`.
-fn window_at(level: u8, at_ms: i64) -> TimeRange {
-    let len = LEVEL_WINDOW_MS[usize::from(level)];
+/// The aligned window of the length `len` that holds `at_ms`.
+fn window_at(len: i64, at_ms: i64) -> TimeRange {
     let start = at_ms.saturating_sub(at_ms.rem_euclid(len));
     TimeRange::new(start, start.saturating_add(len - 1)).expect("starts before it ends")
 }
@@ -107,11 +105,21 @@ impl Occasion {
 }
 
 struct Rules<'a> {
+    levels: &'a Levels,
     is_over: &'a dyn Fn(TimeRange) -> bool,
     asked: bool,
 }
 
 impl Rules<'_> {
+    /// The first merge in the aligned windows of a level in which blocks begin.
+    fn in_windows(&self, level: u8, blocks: &[Candidate<'_>]) -> Option<Compaction> {
+        let len = self.levels.window_ms(level);
+        let start = |block: &Candidate<'_>| window_at(len, block.meta.window.start()).start();
+        let starts: BTreeSet<i64> = blocks.iter().map(start).collect();
+        let mut windows = starts.into_iter().rev().map(|start| window_at(len, start));
+        windows.find_map(|window| self.in_window(level, window, blocks))
+    }
+
     /// The first merge inside of an aligned window, of its level or, failing that, below.
     fn in_window(
         &self,
@@ -128,13 +136,7 @@ impl Rules<'_> {
         if let Some(run) = due {
             return Some(compaction(level, window, run));
         }
-        let below = level.checked_sub(1)?;
-        let start = |block: &Candidate<'_>| window_at(below, block.meta.window.start()).start();
-        let starts: BTreeSet<i64> = of_window.iter().map(start).collect();
-        starts
-            .into_iter()
-            .rev()
-            .find_map(|start| self.in_window(below, window_at(below, start), &of_window))
+        self.in_windows(level.checked_sub(1)?, &of_window)
     }
 
     /// The part of a run that is to be merged now.

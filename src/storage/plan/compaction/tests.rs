@@ -1,4 +1,5 @@
 use super::*;
+use crate::storage::plan::WINDOW_MS;
 use crate::storage::wal::Lsn;
 
 const HOUR: i64 = 3_600_000;
@@ -6,7 +7,7 @@ const MIB: u64 = 1 << 20;
 const GRACE_MS: i64 = 10 * 60 * 1000;
 
 fn block(id: u64, level: u8, hour: i64, lsn: Lsn, bytes: u64) -> BlockMeta {
-    let window = window_at(level, hour * HOUR);
+    let window = window_at(Levels::default().window_ms(level), hour * HOUR);
     let (samples, written) = (bytes, BlockMeta::written_at(window, lsn));
     let (lsn_first, lsn_last) = (lsn, lsn);
     let (time_range, cleaned) = (window, 0);
@@ -29,7 +30,7 @@ fn block(id: u64, level: u8, hour: i64, lsn: Lsn, bytes: u64) -> BlockMeta {
 fn plan(blocks: &[BlockMeta], occasion: Occasion, age: Duration) -> Option<Compaction> {
     let candidates: Vec<_> =
         blocks.iter().map(|meta| Candidate { meta, readable: true, age }).collect();
-    next_compaction(&candidates, occasion)
+    next_compaction(&candidates, &Levels::default(), occasion)
 }
 
 fn look(hour: i64) -> Occasion {
@@ -55,6 +56,19 @@ fn a_window_that_is_over_goes_to_the_highest_level_at_once() {
     assert_eq!(sources(plan(&blocks, asked(6), Duration::ZERO)), Some((1, 0, vec![0, 1, 2])));
     // Data behind a window says that it is over, whatever the clock says.
     assert_eq!(sources(plan(&blocks, asked(0), Duration::ZERO)), Some((1, 0, vec![0, 1, 2])));
+}
+
+#[test]
+fn levels_say_where_blocks_go() {
+    let blocks: Vec<_> =
+        (0u64..4).map(|id| block(id, 0, i64::try_from(id).unwrap() * 2, id + 1, MIB)).collect();
+    let candidates: Vec<_> =
+        blocks.iter().map(|meta| Candidate { meta, readable: true, age: QUIET }).collect();
+    let plan =
+        |levels: &str| sources(next_compaction(&candidates, &levels.parse().unwrap(), look(25)));
+    assert_eq!(plan("2h"), None);
+    assert_eq!(plan("2h,4h"), Some((1, 4, vec![2, 3])));
+    assert_eq!(plan("2h,4h,8h"), Some((2, 0, vec![0, 1, 2, 3])));
 }
 
 #[test]
@@ -112,7 +126,7 @@ fn a_damaged_block_is_neither_moved_nor_jumped_over() {
             .iter()
             .map(|meta| Candidate { meta, readable: meta.id != damaged, age: QUIET })
             .collect();
-        sources(next_compaction(&candidates, look(48)))
+        sources(next_compaction(&candidates, &Levels::default(), look(48)))
     };
     assert_eq!(with_damage(3), Some((2, 0, vec![1, 2])));
     assert_eq!(with_damage(1), Some((2, 0, vec![2, 3, 4, 5])));
@@ -121,20 +135,23 @@ fn a_damaged_block_is_neither_moved_nor_jumped_over() {
     tied[1].lsn_last = 3;
     let candidates: Vec<_> =
         tied.iter().map(|meta| Candidate { meta, readable: meta.id != 3, age: QUIET }).collect();
-    assert_eq!(sources(next_compaction(&candidates, look(48))), Some((2, 0, vec![1])));
+    assert_eq!(
+        sources(next_compaction(&candidates, &Levels::default(), look(48))),
+        Some((2, 0, vec![1]))
+    );
 }
 
 #[test]
 fn the_ends_of_time_are_windows_too() {
     for at in [i64::MIN, i64::MIN + 5, -1, 0, i64::MAX] {
-        for level in 0..=LEVEL_MAX {
-            assert!(window_at(level, at).contains(at), "{at} at level {level}");
+        for len in [WINDOW_MS, DAY_MS] {
+            assert!(window_at(len, at).contains(at), "{at}");
         }
     }
     let mut first = block(1, 0, 0, 1, MIB);
     first.window = TimeRange::new(i64::MIN, i64::MIN + WINDOW_MS - 1).unwrap();
     let mut last = block(2, 0, 0, 2, MIB);
-    last.window = window_at(0, i64::MAX);
+    last.window = window_at(WINDOW_MS, i64::MAX);
     let _ = plan(&[first, last], asked(0), QUIET);
 }
 
@@ -146,6 +163,7 @@ struct Store {
     next_lsn: Lsn,
     written_bytes: u64,
     flushed_bytes: u64,
+    levels: Levels,
 }
 
 #[derive(Debug, Clone)]
@@ -186,7 +204,7 @@ impl Store {
                 Candidate { meta: &held.meta, readable: held.readable, age }
             })
             .collect();
-        next_compaction(&candidates, occasion)
+        next_compaction(&candidates, &self.levels, occasion)
     }
 
     /// Merges as the engine does. Panics if the plan is not one that it may carry out.
@@ -204,7 +222,8 @@ impl Store {
         let meta = BlockMeta {
             window: plan.window,
             lsn_last: taken.iter().map(|held| held.meta.lsn_last).max().unwrap(),
-            ..block(self.next_id, plan.level, 0, 0, plan.bytes)
+            level: plan.level,
+            ..block(self.next_id, 0, 0, 0, plan.bytes)
         };
         self.written_bytes += plan.bytes;
         assert!(plan.bytes <= MERGE_BYTES_MAX);
@@ -219,9 +238,10 @@ impl Store {
         self.blocks.iter().flat_map(|held| held.content.clone()).collect()
     }
 
-    /// What each merge makes smaller: the levels that blocks have still to rise.
-    fn rank(&self) -> u64 {
-        self.blocks.iter().map(|held| u64::from(LEVEL_MAX - held.meta.level) + 1).sum()
+    /// What each merge makes smaller: how often blocks' windows go into a day.
+    fn rank(&self) -> i64 {
+        let len = |window: TimeRange| window.end() - window.start() + 1;
+        self.blocks.iter().map(|held| DAY_MS / len(held.meta.window)).sum()
     }
 
     fn settle(&mut self, occasion: Occasion, now_ms: i64) {
@@ -240,7 +260,7 @@ proptest::proptest! {
     #[test]
     fn any_blocks_are_merged_without_a_change_of_who_wins(
         steps in proptest::collection::vec(
-            (proptest::collection::vec(-30i64..60, 1..5), 1u64..1000, 0u8..12), 1..60),
+            (proptest::collection::vec(-30i64..60, 1..5), 1u64..1000, 0u8..13), 1..60),
     ) {
         let mut store = Store::default();
         let mut now_ms = 0;
@@ -254,10 +274,15 @@ proptest::proptest! {
                         held.readable = !held.readable;
                     });
                 }
+                12 => {
+                    let all = ["2h", "2h,24h", "2h,4h,12h", "2h,6h,24h"];
+                    store.levels = all[usize::try_from(bytes).unwrap() % all.len()].parse().unwrap();
+                }
                 2..6 => store.settle(Occasion::Look { now_ms, flush_grace_ms: GRACE_MS }, now_ms),
                 _ => store.flush(&hours, bytes, now_ms),
             }
         }
+        store.levels = Levels::default();
         store.settle(Occasion::Asked { now_ms: i64::MAX }, now_ms);
         store.blocks.iter_mut().for_each(|held| held.readable = true);
         // At most those stay in more than one that a tie with a repaired block keeps apart.
