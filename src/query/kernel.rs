@@ -40,8 +40,8 @@ pub trait WindowKernel: fmt::Debug + Send + Sync {
     fn read_range(&self, grid: Grid) -> Option<TimeRange>;
 
     /// For kernels that look at every sample of a window at each step: what one such look costs
-    /// over these samples, none of them stale, in samples read. Their steps do not depend on each
-    /// other, so that they can be computed some at a time. `None` if the windows slide, and all
+    /// over these samples, in samples read. Their steps do not depend on each other, nor on stale
+    /// markers, so that they can be computed some at a time. `None` if the windows slide, and all
     /// steps cost what the samples do.
     fn look_cost(&self, _samples: &Samples, _grid: Grid) -> Option<usize> {
         None
@@ -66,17 +66,14 @@ pub(crate) async fn evaluate(
     let timer = compute.timer();
     // Most are quick whatever they do.
     let quick = samples.len().saturating_mul(grid.steps()) <= LOOKS_AT_ONCE_MAX / 16;
-    let mut cost = None;
-    if !quick {
-        drop_stale(samples);
-        cost = kernel.look_cost(samples, grid);
-    }
+    let cost = if quick { None } else { kernel.look_cost(samples, grid) };
     let Some(cost) = cost else {
         kernel.evaluate(labels, samples, grid, out)?;
         timer.done();
         pace.look(samples.len() + out.len()).await;
         return Ok(());
     };
+    drop_stale(samples);
     timer.done();
     let steps = grid.steps();
     let mut part = Samples::default();
@@ -125,6 +122,7 @@ mod tests {
     #[derive(Debug)]
     struct Windows {
         range_ms: i64,
+        cost: Option<usize>,
     }
 
     impl WindowKernel for Windows {
@@ -160,7 +158,7 @@ mod tests {
         }
 
         fn look_cost(&self, _: &Samples, _: Grid) -> Option<usize> {
-            Some(16)
+            self.cost
         }
     }
 
@@ -172,7 +170,7 @@ mod tests {
         }
         let grid = Grid::range(-100, 25_000, 7).unwrap();
         for range_ms in [5, 1_000, 30_000] {
-            let kernel = Windows { range_ms };
+            let kernel = Windows { range_ms, cost: Some(16) };
             let mut whole = vec![ABSENT; 2 * grid.steps()];
             kernel.evaluate(&Labels::empty(), &mut samples, grid, &mut whole).unwrap();
             let mut pieces = vec![ABSENT; 2 * grid.steps()];
@@ -195,5 +193,19 @@ mod tests {
             let bits = |cells: &[f64]| cells.iter().map(|cell| cell.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&pieces), bits(&whole), "{range_ms}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_kernel_that_slides_sees_stale_markers_however_many_steps_there_are() {
+        let mut samples = Samples::default();
+        (0..2_000).for_each(|at| samples.push(at * 10, if at == 7 { ABSENT } else { 1.0 }));
+        let grid = Grid::range(0, 20_000, 1).unwrap();
+        let kernel = Windows { range_ms: 1, cost: None };
+        let mut out = vec![ABSENT; 2 * grid.steps()];
+        let (mut pace, labels, compute) = (Pace::default(), Labels::empty(), Time::new());
+        evaluate(&kernel, &labels, &mut samples, grid, &mut out, &mut pace, &compute)
+            .await
+            .unwrap();
+        assert!(out[70].is_nan() && out[grid.steps() + 70] == 1.0, "the marker is a sample here");
     }
 }

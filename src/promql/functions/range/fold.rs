@@ -1,5 +1,6 @@
 //! Folds of a window: sums, means, extremes, variances, and what its edges alone tell.
 
+use crate::model::is_stale;
 use crate::promql::functions::range::kahan::{Mean, Sum};
 use crate::promql::functions::range::window::{Fold, Merge, fold_each, fold_sliding};
 use crate::promql::functions::range::{Input, RangeFunction, Window, float, seconds};
@@ -274,7 +275,7 @@ fn sliding<F: Fold>(input: &Input<'_>, put: impl FnMut(usize, F)) {
 /// Whether no sum of these values, nor of their squares, can overflow: then it does not matter
 /// that a window is summed in two halves.
 pub(super) fn sums_stay_finite(values: &[f64]) -> bool {
-    values.iter().all(|value| value.abs() < 1e140)
+    values.iter().all(|value| value.abs() < 1e140 || is_stale(*value))
 }
 
 /// The functions that need no more than the window's first and last sample.
