@@ -15,7 +15,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use crate::clock::Clock;
-use crate::query::catalog::{CATALOG, OneCatalog, RAW_SCHEMA, SnapshotCatalog};
+use crate::query::catalog::{CATALOG, OneCatalog, RAW_SCHEMA, SnapshotCatalog, physical_rules};
 use crate::query::session::{Feed, QueryTask};
 use crate::query::{QueryLimits, QueryOptions, QuerySession};
 use crate::sql::error::SqlError;
@@ -61,7 +61,9 @@ impl SqlEngine {
         let mut builder = builder.with_config(config);
         functions::register(&mut builder);
         gapfill::register(&mut builder);
-        let builder = builder.with_query_planner(Arc::new(GapFillQueryPlanner));
+        let builder = builder
+            .with_query_planner(Arc::new(GapFillQueryPlanner))
+            .with_physical_optimizer_rules(physical_rules());
         Self { state: builder.build() }
     }
 

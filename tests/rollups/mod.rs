@@ -1,7 +1,7 @@
 //! Rollups of a whole store against a plain map, summed up the naive way.
 
 mod faults;
-mod model;
+pub(crate) mod model;
 mod outside;
 mod retention;
 mod s3;
@@ -31,15 +31,15 @@ const HOUR: i64 = 3_600_000;
 const EVERYTHING: Span = Span { start: i64::MIN, end: i64::MAX };
 
 /// What a store should hold: values by labels and timestamp.
-type Model = BTreeMap<(Labels, i64), f64>;
+pub(crate) type Model = BTreeMap<(Labels, i64), f64>;
 
 /// A store on a simulated disk with its rollups in an object store, and what should be in it.
-struct Bed {
+pub(crate) struct Bed {
     disk: SimVfs,
     io: Arc<dyn ObjectStore>,
     clock: Arc<ManualClock>,
-    engine: Arc<Engine>,
-    model: Model,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) model: Model,
 }
 
 fn open(
@@ -59,7 +59,7 @@ fn open(
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::over(Arc::new(InMemory::new()))
     }
 
@@ -84,12 +84,12 @@ impl Bed {
         self.engine.append(batch).await.unwrap();
     }
 
-    async fn downsample(&self) -> DownsampleReport {
+    pub(crate) async fn downsample(&self) -> DownsampleReport {
         self.engine.downsample(Arc::default()).await.unwrap()
     }
 
     /// Every row of every resolution is what the model says, and clean.
-    async fn check(&self) {
+    pub(crate) async fn check(&self) {
         let snapshot = self.engine.snapshot();
         for resolution in Resolution::ALL {
             let wanted = naive(&self.model, resolution);
@@ -115,25 +115,25 @@ fn labels(metric: &str, pairs: &[(&str, &str)]) -> Labels {
 
 /// A row, in the words of the file's columns.
 #[derive(Debug, Clone, PartialEq)]
-struct Row {
-    count: u64,
-    sum: f64,
-    min: f64,
-    max: f64,
-    first: f64,
-    last: f64,
-    first_ts: i64,
-    last_ts: i64,
-    reset_sum: f64,
-    resets: u64,
-    changes: u64,
-    stale_ts: Option<i64>,
+pub(crate) struct Row {
+    pub(crate) count: u64,
+    pub(crate) sum: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    pub(crate) first: f64,
+    pub(crate) last: f64,
+    pub(crate) first_ts: i64,
+    pub(crate) last_ts: i64,
+    pub(crate) reset_sum: f64,
+    pub(crate) resets: u64,
+    pub(crate) changes: u64,
+    pub(crate) stale_ts: Option<i64>,
 }
 
-type Rows = BTreeMap<(Labels, i64), Row>;
+pub(crate) type Rows = BTreeMap<(Labels, i64), Row>;
 
 /// Sums up the model bucket by bucket, without any cleverness.
-fn naive(model: &Model, resolution: Resolution) -> Rows {
+pub(crate) fn naive(model: &Model, resolution: Resolution) -> Rows {
     let mut buckets: BTreeMap<(Labels, i64), Vec<(i64, f64)>> = BTreeMap::new();
     for ((labels, at), value) in model {
         let end = at.div_euclid(resolution.ms()) * resolution.ms();

@@ -74,26 +74,31 @@ impl Bed {
     }
 }
 
+/// One random thing that happens to a store.
+pub(crate) async fn step(bed: &mut Bed, random: &mut Random) {
+    match random.below(10) {
+        0..4 => {
+            for _ in 0..1 + random.below(4) {
+                bed.write(&stretch(random)).await;
+            }
+        }
+        4 => drop(bed.engine.flush().await.unwrap()),
+        5 => bed.delete(random).await,
+        6 => bed.restart().await,
+        7 => bed.clock.advance(Duration::from_secs(3600 * (1 + random.below(30)))),
+        8 => drop(bed.engine.compact().await.unwrap()),
+        _ => {
+            bed.downsample().await;
+            bed.check().await;
+        }
+    }
+}
+
 async fn life(seed: u64) {
     let mut random = Random(seed);
     let mut bed = Bed::new();
     for _ in 0..STEPS {
-        match random.below(10) {
-            0..4 => {
-                for _ in 0..1 + random.below(4) {
-                    bed.write(&stretch(&mut random)).await;
-                }
-            }
-            4 => drop(bed.engine.flush().await.unwrap()),
-            5 => bed.delete(&mut random).await,
-            6 => bed.restart().await,
-            7 => bed.clock.advance(Duration::from_secs(3600 * (1 + random.below(30)))),
-            8 => drop(bed.engine.compact().await.unwrap()),
-            _ => {
-                bed.downsample().await;
-                bed.check().await;
-            }
-        }
+        step(&mut bed, &mut random).await;
         bed.check_clean().await;
     }
     bed.downsample().await;

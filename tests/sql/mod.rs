@@ -9,6 +9,7 @@
 //! `query rowsort` sorts the rows first, `query contains` only asks that every line is found in
 //! the output. A blank line ends a record. `AETHER_SQL_PRINT=1` prints what queries give.
 
+mod lives;
 mod measure;
 mod property;
 mod script;

@@ -12,6 +12,7 @@ use datafusion::common::tree_node::TreeNode;
 use datafusion::logical_expr::expr::{InList, Like};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
 
+use crate::columnar::parquet::columns::{TIME, VALUE};
 use crate::model::{METRIC_NAME, MatchOp, Matcher, TimeRange};
 
 /// Which columns of a table say what a series is.
@@ -127,10 +128,18 @@ fn is_column(expr: &Expr, name: &str) -> bool {
 
 /// Whether a filter can be decided from a series' labels alone.
 pub(crate) fn is_of_series(filter: &Expr, table: &dyn SeriesColumns) -> bool {
+    is_of(filter, |name| table.label(name).is_some() || table.is_map(name))
+}
+
+/// Whether a filter can be decided from a sample's time and value alone.
+pub(crate) fn is_of_samples(filter: &Expr) -> bool {
+    is_of(filter, |name| name == TIME || name == VALUE)
+}
+
+fn is_of(filter: &Expr, known: impl Fn(&str) -> bool) -> bool {
     let columns = filter.column_refs();
-    let of_series = |name: &str| table.label(name).is_some() || table.is_map(name);
     !columns.is_empty()
-        && columns.iter().all(|column| of_series(&column.name))
+        && columns.iter().all(|column| known(&column.name))
         && !filter.is_volatile()
         && !filter.contains_outer()
         && !has_subquery(filter)

@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, StringViewArr
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::catalog::{SchemaProvider, Session, TableProvider};
+use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::datasource::MemTable;
 use datafusion::error::Result as DataFusionResult;
@@ -22,6 +22,7 @@ use crate::model::Matcher;
 use crate::query::batch::BATCH_ROWS;
 use crate::query::catalog::filters::{SeriesColumns, implied_matchers};
 use crate::query::catalog::schema::{MetricSchema, Metrics};
+use crate::query::catalog::table::{Table, Wanted, provided};
 use crate::query::catalog::{ALL_METRICS, CATALOG};
 use crate::query::error::QueryError;
 
@@ -135,7 +136,7 @@ impl SchemaProvider for InformationSchema {
         Ok(match name {
             TABLES => Some(Arc::new(self.tables()?)),
             SCHEMATA => Some(Arc::new(self.schemata()?)),
-            COLUMNS => Some(Arc::new(ColumnsTable {
+            COLUMNS => Some(provided(ColumnsTable {
                 metrics: Arc::clone(&self.metrics),
                 schemas: self.schemas.clone(),
                 schema: columns_schema(),
@@ -154,12 +155,6 @@ struct ColumnsTable {
     metrics: Arc<Metrics>,
     schemas: Schemas,
     schema: SchemaRef,
-}
-
-impl fmt::Debug for ColumnsTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ColumnsTable").finish_non_exhaustive()
-    }
 }
 
 /// What tells one table from another.
@@ -246,33 +241,24 @@ impl ColumnsTable {
 }
 
 #[async_trait]
-impl TableProvider for ColumnsTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+impl Table for ColumnsTable {
+    const NAME: &'static str = "ColumnsTable";
+    const KIND: TableType = TableType::View;
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::View
+    fn pushdown(&self, _: &Expr) -> TableProviderFilterPushDown {
+        TableProviderFilterPushDown::Inexact
     }
 
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    async fn scan(&self, wanted: Wanted<'_>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let Wanted { session, columns, filters, limit } = wanted;
         let matchers: Vec<_> =
             filters.iter().flat_map(|filter| implied_matchers(filter, &TableColumns)).collect();
         let rows = self.rows(&matchers).await?;
         let table = MemTable::try_new(Arc::clone(&self.schema), vec![vec![rows]])?;
-        table.scan(session, projection, filters, limit).await
+        table.scan(session, Some(&columns), filters, limit).await
     }
 }

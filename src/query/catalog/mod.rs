@@ -11,20 +11,28 @@
 
 mod columns;
 mod filters;
+mod fold;
 mod information_schema;
+mod latest_rows;
 mod rollup_table;
+mod sample_cursor;
 mod sample_scan;
 mod sample_table;
 mod schema;
+mod table;
 
 use std::sync::Arc;
 
 use datafusion::catalog::{CatalogProvider, CatalogProviderList, SchemaProvider};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 pub(crate) use filters::time_bounds;
 
 use crate::model::Resolution;
+use crate::query::catalog::fold::FoldSamples;
 use crate::query::catalog::information_schema::InformationSchema;
+use crate::query::catalog::latest_rows::LatestRows;
 use crate::query::catalog::schema::{MetricSchema, Metrics};
 use crate::query::session::QueryTask;
 use crate::storage::Snapshot;
@@ -35,6 +43,17 @@ pub(crate) const CATALOG: &str = "aether";
 pub(crate) const RAW_SCHEMA: &str = "raw";
 /// The table of all metrics in each schema.
 pub(crate) const ALL_METRICS: &str = "samples";
+
+/// DataFusion's physical optimizer, which learns what scans of ours can do.
+pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = PhysicalOptimizer::new().rules;
+    // Ours see sorts and aggregations as they were planned, before anything is put in between.
+    let place = rules.iter().position(|rule| rule.name() == "EnsureRequirements").unwrap_or(0);
+    let ours: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] =
+        [Arc::new(FoldSamples), Arc::new(LatestRows)];
+    rules.splice(place..place, ours);
+    rules
+}
 
 /// The schema of rollups of a resolution.
 pub(crate) fn rollup_schema(resolution: Resolution) -> &'static str {

@@ -5,43 +5,32 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Float64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray, UInt32Array,
-};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute::{SortOptions, take};
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result as DataFusionResult;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr, expressions};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::metrics::BaselineMetrics;
 use futures::StreamExt;
 
 use crate::columnar::parquet::columns::TIME;
-use crate::model::{Labels, Samples, TimeRange};
+use crate::model::{Labels, Samples};
 use crate::query::batch::BATCH_ROWS;
 use crate::query::catalog::columns::{SampleColumn, SampleColumns, label_column, labels_column};
-use crate::query::error::QueryError;
-use crate::query::limits::QueryUsage;
+use crate::query::catalog::sample_cursor::{Ends, SampleCursor, SampleSource, into_arrays};
 use crate::query::node::{BatchStream, Node, NodeExec, Run};
-use crate::query::scan::{ScanCounters, drop_stale, partitions};
-use crate::storage::{SelectedSeries, Snapshot, SnapshotReader};
 
-/// Samples of one table, the series already chosen.
+const NAME: &str = "SampleScanExec";
+
+/// Samples of one table as rows.
+#[derive(Clone)]
 pub(crate) struct SampleScan {
-    pub(crate) snapshot: Snapshot,
-    pub(crate) series: Vec<SelectedSeries>,
-    pub(crate) range: TimeRange,
+    pub(crate) source: SampleSource,
     pub(crate) columns: SampleColumns,
     /// Rows after which a partition may stop.
     pub(crate) limit: Option<usize>,
-    /// What chose the series, as EXPLAIN shows it.
-    pub(crate) selector: String,
-    pub(crate) usage: Arc<QueryUsage>,
-    partitions: Vec<Range<usize>>,
 }
 
 impl fmt::Debug for SampleScan {
@@ -51,29 +40,19 @@ impl fmt::Debug for SampleScan {
 }
 
 impl SampleScan {
-    /// A plan of at most `partitions_max` partitions.
-    pub(crate) fn plan(mut self, partitions_max: usize) -> Arc<dyn ExecutionPlan> {
-        // Few rows are found soonest where the first series are.
-        let partitions_max = if self.limit.is_some() { 1 } else { partitions_max };
-        self.partitions = partitions(&self.snapshot, self.series.len(), self.range, partitions_max);
-        let count = self.partitions.len();
-        let by_time = self.partitions.iter().all(|series| series.len() <= 1);
+    pub(crate) fn plan(self) -> Arc<dyn ExecutionPlan> {
+        let partitions = &self.source.partitions;
+        let by_time = partitions.iter().all(|series| series.len() <= 1);
         let schema = Arc::clone(&self.columns.schema);
         let ordering = by_time.then(|| time_ordering(&schema)).flatten();
+        let count = partitions.len();
         NodeExec::ordered_leaf(self, schema, count, ordering)
     }
 
-    pub(crate) fn new(
-        snapshot: Snapshot,
-        series: Vec<SelectedSeries>,
-        range: TimeRange,
-        columns: SampleColumns,
-        limit: Option<usize>,
-        selector: String,
-        usage: Arc<QueryUsage>,
-    ) -> Self {
-        let partitions = Vec::new();
-        Self { snapshot, series, range, columns, limit, selector, usage, partitions }
+    /// The same scan, which may leave out all but the rows at one end of time.
+    pub(crate) fn with_ends(&self, ends: Ends) -> Self {
+        let source = SampleSource { ends: Some(ends), ..self.source.clone() };
+        Self { source, ..self.clone() }
     }
 }
 
@@ -86,12 +65,11 @@ fn time_ordering(schema: &SchemaRef) -> Option<LexOrdering> {
 
 impl Node for SampleScan {
     fn name(&self) -> &'static str {
-        "SampleScanExec"
+        NAME
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} series={}", self.selector, self.series.len())?;
-        write!(f, " range=[{}, {}]", self.range.start(), self.range.end())?;
+        write!(f, "{}", self.source)?;
         let columns: Vec<_> =
             self.columns.schema.fields().iter().map(|field| field.name().as_str()).collect();
         write!(f, " columns=[{}]", columns.join(", "))?;
@@ -103,17 +81,12 @@ impl Node for SampleScan {
     }
 
     fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
-        let consumer = MemoryConsumer::new(format!("SampleScanExec[{}]", run.partition));
         let scanning = Scanning {
-            reader: self.snapshot.reader(),
-            series: self.partitions[run.partition].clone(),
+            cursor: SampleCursor::new(Arc::new(self.source.clone()), NAME, &run),
+            is_done: false,
             rows_left: self.limit.unwrap_or(usize::MAX),
-            read: Samples::default(),
             builder: RowBuilder::default(),
             ready: VecDeque::new(),
-            reservation: consumer.register(run.context.memory_pool()),
-            counters: ScanCounters::new(&run),
-            baseline: run.baseline.clone(),
             scan: self,
         };
         let stream = futures::stream::try_unfold(scanning, |mut scanning| async move {
@@ -126,33 +99,36 @@ impl Node for SampleScan {
 /// The state of one running partition.
 struct Scanning {
     scan: Arc<SampleScan>,
-    reader: SnapshotReader,
-    series: Range<usize>,
+    cursor: SampleCursor,
+    is_done: bool,
     rows_left: usize,
-    /// The samples of the series in hand.
-    read: Samples,
     builder: RowBuilder,
     /// Batches that are made and not yet handed on.
     ready: VecDeque<RecordBatch>,
-    reservation: MemoryReservation,
-    counters: ScanCounters,
-    baseline: BaselineMetrics,
 }
 
 impl Scanning {
     async fn next(&mut self) -> DataFusionResult<Option<RecordBatch>> {
+        let columns = self.scan.columns.columns.len();
         loop {
             if let Some(batch) = self.ready.pop_front() {
                 return Ok(Some(batch));
             }
-            while !self.series.is_empty() && self.rows_left > 0 && !self.builder.is_full() {
-                self.counters.breathe().await;
-                self.read_one()?;
+            while !self.is_done && self.rows_left > 0 && !self.builder.is_full() {
+                let Some(index) = self.cursor.next(self.builder.bytes(columns)).await? else {
+                    self.is_done = true;
+                    break;
+                };
+                let samples = &mut self.cursor.samples;
+                samples.timestamps.truncate(self.rows_left);
+                samples.values.truncate(self.rows_left);
+                self.rows_left -= samples.len();
+                self.builder.push(index, samples);
             }
             if self.builder.is_empty() {
                 return Ok(None);
             }
-            let timer = self.baseline.elapsed_compute().timer();
+            let timer = self.cursor.baseline.elapsed_compute().timer();
             let batch = self.builder.finish(&self.scan)?;
             timer.done();
             // A long series is cut into slices of the same memory.
@@ -162,79 +138,48 @@ impl Scanning {
             );
         }
     }
-
-    /// Adds the rows of the next series.
-    fn read_one(&mut self) -> DataFusionResult<()> {
-        let index = self.series.start;
-        self.series.start += 1;
-        let timer = self.baseline.elapsed_compute().timer();
-        let series = &self.scan.series[index];
-        let stats =
-            self.reader.read(series, self.scan.range, &mut self.read).map_err(QueryError::from)?;
-        drop_stale(&mut self.read);
-        if self.read.len() > self.rows_left {
-            self.read.timestamps.truncate(self.rows_left);
-            self.read.values.truncate(self.rows_left);
-        }
-        self.rows_left -= self.read.len();
-        self.builder.push(index, &mut self.read);
-        timer.done();
-        self.counters.add(stats);
-        self.scan.usage.add(stats)?;
-        let columns = self.scan.columns.columns.len();
-        self.reservation
-            .try_resize(self.builder.bytes(columns) + self.read.timestamps.capacity() * 16)
-    }
 }
 
 /// Rows on their way to a batch.
 #[derive(Default)]
 struct RowBuilder {
-    timestamps: Vec<i64>,
-    values: Vec<f64>,
+    samples: Samples,
     /// Number of a series and of its rows.
     runs: Vec<(usize, usize)>,
 }
 
 impl RowBuilder {
     fn is_empty(&self) -> bool {
-        self.timestamps.is_empty()
+        self.samples.is_empty()
     }
 
     fn is_full(&self) -> bool {
-        self.timestamps.len() >= BATCH_ROWS
+        self.samples.len() >= BATCH_ROWS
     }
 
     /// Memory of the rows with so many columns, a view of 16 bytes the widest.
     fn bytes(&self, columns: usize) -> usize {
-        self.timestamps.len() * 16 * (columns + 1)
+        self.samples.len() * 16 * (columns + 1)
     }
 
     /// Appends the samples of a series; takes their memory where that spares a copy.
     fn push(&mut self, series: usize, samples: &mut Samples) {
-        if samples.is_empty() {
-            return;
-        }
         self.runs.push((series, samples.len()));
         if self.is_empty() && samples.len() >= BATCH_ROWS {
-            std::mem::swap(&mut self.timestamps, &mut samples.timestamps);
-            std::mem::swap(&mut self.values, &mut samples.values);
+            std::mem::swap(&mut self.samples, samples);
         } else {
-            self.timestamps.extend_from_slice(&samples.timestamps);
-            self.values.extend_from_slice(&samples.values);
+            self.samples.timestamps.extend_from_slice(&samples.timestamps);
+            self.samples.values.extend_from_slice(&samples.values);
         }
     }
 
     /// All rows as one batch; starts the next one.
     fn finish(&mut self, scan: &SampleScan) -> DataFusionResult<RecordBatch> {
-        let rows = self.timestamps.len();
+        let rows = self.samples.len();
         let runs = std::mem::take(&mut self.runs);
-        let timestamps: ArrayRef = Arc::new(
-            TimestampMillisecondArray::from(std::mem::take(&mut self.timestamps))
-                .with_timezone("UTC"),
-        );
-        let values: ArrayRef = Arc::new(Float64Array::from(std::mem::take(&mut self.values)));
-        let series = || runs.iter().map(|(series, _)| &scan.series[*series].labels);
+        let (timestamps, values) = into_arrays(&mut self.samples);
+        let (timestamps, values): (ArrayRef, ArrayRef) = (Arc::new(timestamps), Arc::new(values));
+        let series = || runs.iter().map(|(series, _)| &scan.source.series[*series].labels);
         let wanted = &scan.columns.columns;
         let places = wanted.iter().any(SampleColumn::is_of_series).then(|| places(&runs, rows));
         let spread = |column: ArrayRef| match &places {

@@ -1,27 +1,30 @@
 //! A table of raw samples: of one metric, or of all.
 //!
 //! The WHERE clause is taken apart here: time becomes a range, conditions on labels choose the
-//! series before a sample is read, the rest is left to DataFusion.
+//! series before a sample is read, conditions on time and value go with the scan. What speaks of
+//! labels and values at once is left to DataFusion.
 
-use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
-use datafusion::catalog::{Session, TableProvider};
+use datafusion::catalog::Session;
 use datafusion::common::DFSchema;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::columnar::parquet::columns::TIME;
 use crate::model::{Labels, Matcher, TimeRange};
 use crate::query::batch::BATCH_ROWS;
 use crate::query::catalog::columns::SampleColumns;
-use crate::query::catalog::filters::{implied_matchers, is_of_series, time_bounds};
+use crate::query::catalog::filters::{implied_matchers, is_of_samples, is_of_series, time_bounds};
+use crate::query::catalog::sample_cursor::{SampleSource, sample_columns};
 use crate::query::catalog::sample_scan::{SampleScan, series_batch};
+use crate::query::catalog::table::{Table, Wanted};
 use crate::query::error::QueryError;
 use crate::query::session::QueryTask;
 use crate::storage::{SelectedSeries, Snapshot};
@@ -33,12 +36,6 @@ pub(crate) struct SampleTable {
     /// The metric, unless the table is of all.
     metric: Option<Matcher>,
     columns: SampleColumns,
-}
-
-impl fmt::Debug for SampleTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SampleTable").field("metric", &self.metric).finish_non_exhaustive()
-    }
 }
 
 impl SampleTable {
@@ -91,41 +88,27 @@ impl SampleTable {
 }
 
 #[async_trait]
-impl TableProvider for SampleTable {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.columns.schema)
+impl Table for SampleTable {
+    const NAME: &'static str = "SampleTable";
+
+    fn schema(&self) -> &SchemaRef {
+        &self.columns.schema
     }
 
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    fn supports_filters_pushdown(
-        &self,
-        filters: &[&Expr],
-    ) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
-        let answer = |filter: &&Expr| {
-            if is_of_series(filter, &self.columns) {
-                return TableProviderFilterPushDown::Exact;
+    fn pushdown(&self, filter: &Expr) -> TableProviderFilterPushDown {
+        if is_of_series(filter, &self.columns) || is_of_samples(filter) {
+            return TableProviderFilterPushDown::Exact;
+        }
+        match time_bounds(filter, TIME) {
+            None if implied_matchers(filter, &self.columns).is_empty() => {
+                TableProviderFilterPushDown::Unsupported
             }
-            match time_bounds(filter, TIME) {
-                Some(bounds) if bounds.exact => TableProviderFilterPushDown::Exact,
-                None if implied_matchers(filter, &self.columns).is_empty() => {
-                    TableProviderFilterPushDown::Unsupported
-                }
-                _ => TableProviderFilterPushDown::Inexact,
-            }
-        };
-        Ok(filters.iter().map(answer).collect())
+            _ => TableProviderFilterPushDown::Inexact,
+        }
     }
 
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
-        limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    async fn scan(&self, wanted: Wanted<'_>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let Wanted { session, columns, filters, limit } = wanted;
         let mut range = Some(TimeRange::ALL);
         let mut matchers: Vec<Matcher> = self.metric.iter().cloned().collect();
         for filter in filters {
@@ -138,20 +121,34 @@ impl TableProvider for SampleTable {
             Some(range) => self.series(session, &matchers, range, filters)?,
             None => Vec::new(),
         };
-        let columns = match projection {
-            Some(indices) => self.columns.project(indices),
-            None => self.columns.clone(),
-        };
         let matchers: Vec<_> = matchers.iter().map(ToString::to_string).collect();
-        let scan = SampleScan::new(
-            self.snapshot.clone(),
-            series,
-            range.unwrap_or(TimeRange::ALL),
-            columns,
-            limit,
-            format!("{{{}}}", matchers.join(", ")),
-            Arc::clone(&self.task.usage),
-        );
-        Ok(scan.plan(self.task.partitions_max))
+        let mut source = SampleSource {
+            snapshot: self.snapshot.clone(),
+            series: series.into(),
+            range: range.unwrap_or(TimeRange::ALL),
+            condition: condition(session, filters)?,
+            ends: None,
+            selector: format!("{{{}}}", matchers.join(", ")),
+            usage: Arc::clone(&self.task.usage),
+            partitions: Arc::default(),
+        };
+        // Few rows are found soonest where the first series are.
+        source.split(if limit.is_some() { 1 } else { self.task.partitions_max });
+        Ok(SampleScan { source, columns: self.columns.project(&columns), limit }.plan())
     }
+}
+
+/// What filters ask of time and value that a range of time does not say.
+fn condition(
+    session: &dyn Session,
+    filters: &[Expr],
+) -> DataFusionResult<Option<Arc<dyn PhysicalExpr>>> {
+    let says_more = |filter: &&Expr| {
+        is_of_samples(filter) && !time_bounds(filter, TIME).is_some_and(|bounds| bounds.exact)
+    };
+    let Some(filter) = conjunction(filters.iter().filter(says_more).cloned()) else {
+        return Ok(None);
+    };
+    let columns = DFSchema::try_from(sample_columns())?;
+    session.create_physical_expr(filter, &columns).map(Some)
 }

@@ -14,6 +14,7 @@ use crate::query::catalog::ALL_METRICS;
 use crate::query::catalog::columns::SampleColumns;
 use crate::query::catalog::rollup_table::RollupTable;
 use crate::query::catalog::sample_table::SampleTable;
+use crate::query::catalog::table::provided;
 use crate::query::error::QueryError;
 use crate::query::session::QueryTask;
 use crate::storage::{RollupView, Snapshot};
@@ -118,10 +119,8 @@ impl MetricSchema {
 
     fn make(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
         Ok(match self.resolution {
-            None => self.metrics.samples(name)?.map(|table| Arc::new(table) as _),
-            Some(resolution) => {
-                self.metrics.rollup_rows(name, resolution)?.map(|table| Arc::new(table) as _)
-            }
+            None => self.metrics.samples(name)?.map(provided),
+            Some(resolution) => self.metrics.rollup_rows(name, resolution)?.map(provided),
         })
     }
 }
