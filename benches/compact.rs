@@ -1,5 +1,5 @@
-//! Compaction of one day: samples per second, and bytes per sample before and after on standard
-//! output.
+//! Compaction of one day: samples per second, and bytes per sample before and after and write
+//! amplification on standard output.
 
 #![expect(clippy::unwrap_used, reason = "a bench that panics has failed")]
 
@@ -99,6 +99,8 @@ fn compact(c: &mut Criterion) {
         let per_sample = |bytes: u64| bytes as f64 / samples as f64;
         let (before, after) = (per_sample(sizes.0), per_sample(sizes.1));
         println!("compact/{name}: {before:.4} B/sample before, {after:.4} after");
+        // Each byte that stays was written once by a flush and once by the compaction to a day.
+        println!("compact/{name}: write amplification {:.2}", (before + after) / after);
     }
     group.finish();
 }

@@ -1,5 +1,6 @@
-//! Rollups: samples per second and core from sorted samples to the Parquet files of all three
-//! resolutions, and on standard output what each costs per raw sample.
+//! Rollups: samples per second and core of the kernels alone, from sorted samples to the Parquet
+//! files of all three resolutions, and of the whole way from blocks to files that a manifest
+//! names; on standard output what each resolution costs per raw sample.
 
 #![expect(clippy::unwrap_used, reason = "a bench that panics has failed")]
 
@@ -7,15 +8,94 @@
 #[expect(dead_code, reason = "shared with the other benches and the tests")]
 mod data;
 
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use aetherdb::clock::SystemClock;
 use aetherdb::columnar::aggregate::{RollupColumns, roll_up_rows, roll_up_samples};
-use aetherdb::columnar::parquet::{LabelColumns, RollupFileWriter, RollupWriterOptions};
-use aetherdb::model::{METRIC_NAME, Resolution, Samples};
+use aetherdb::columnar::parquet::{LabelColumns, ROW_GROUP_ROWS, RollupFileWriter};
+use aetherdb::ingest::SeriesResolver;
+use aetherdb::model::{METRIC_NAME, Resolution, SampleBatch, Samples};
+use aetherdb::storage::vfs::RealVfs;
+use aetherdb::storage::{Engine, ReplayProgress, StorageOptions, WalSync};
+use aetherdb::telemetry::Telemetry;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use tokio::runtime::Runtime;
 
 use data::DataSet;
+
+/// The whole of it, as the server does: blocks of a day are read, rolled up, written to a local
+/// directory and named in its manifest. One thread does all but the writing itself.
+fn whole(c: &mut Criterion) {
+    let runtime = Runtime::new().unwrap();
+    let mut group = c.benchmark_group("rollup/whole");
+    for (name, set) in
+        [("node, 24 h", data::node_exporter(1, 5_760)), ("tsbs, 24 h", data::tsbs_cpu(60, 8_640))]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let filled = dir.path().join("filled");
+        runtime.block_on(fill(&filled, &set));
+        let samples = set.samples() as u64;
+        drop(set);
+        group.throughput(Throughput::Elements(samples));
+        group.bench_function(name, |b| {
+            b.iter_custom(|rounds| {
+                let mut took = Duration::ZERO;
+                for _ in 0..rounds {
+                    let work = dir.path().join("work");
+                    copy(&filled, &work);
+                    let engine = open(&work, true);
+                    let report = runtime.block_on(engine.downsample(Arc::default())).unwrap();
+                    assert_eq!(report.samples, samples);
+                    took += report.took;
+                    runtime.block_on(engine.close()).unwrap();
+                    fs::remove_dir_all(&work).unwrap();
+                }
+                took
+            });
+        });
+    }
+    group.finish();
+}
+
+fn open(dir: &Path, rollups: bool) -> Arc<Engine> {
+    let options = StorageOptions { wal_sync: WalSync::Never, rollups, ..StorageOptions::new(dir) };
+    let telemetry = Arc::new(Telemetry::default());
+    let (clock, progress) = (Arc::new(SystemClock::new()), ReplayProgress::default());
+    Engine::open(options, Arc::new(RealVfs), clock, telemetry, &progress).unwrap()
+}
+
+/// A store with the set in one block for each day.
+async fn fill(dir: &Path, set: &DataSet) {
+    let engine = open(dir, false);
+    let mut series = Vec::new();
+    engine.resolver().register(None, &[], &set.labels, &mut series).unwrap();
+    for (series, (timestamps, values)) in series.iter().zip(&set.columns) {
+        let mut batch = SampleBatch::default();
+        for (at, value) in timestamps.iter().zip(values) {
+            batch.push(*series, *at, *value);
+        }
+        engine.append(batch).await.unwrap();
+    }
+    engine.flush().await.unwrap();
+    engine.compact().await.unwrap();
+    engine.close().await.unwrap();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
 
 fn kernels(c: &mut Criterion) {
     let mut group = c.benchmark_group("rollup/kernel");
@@ -35,6 +115,7 @@ fn files(c: &mut Criterion) {
         ("node, 2 h", data::node_exporter(4, 480)),
         ("node, 24 h", data::node_exporter(1, 5_760)),
         ("tsbs, 2 h", data::tsbs_cpu(100, 720)),
+        ("tsbs, 24 h", data::tsbs_cpu(60, 8_640)),
     ] {
         let series = samples(&set);
         let columns = columns(&set);
@@ -91,8 +172,7 @@ fn roll_up(samples: &Samples, [minutes, fives, hours]: &mut [RollupColumns; 3]) 
 
 fn write(set: &DataSet, series: &[Samples], columns: &LabelColumns) -> [Vec<u8>; 3] {
     let mut writers = Resolution::ALL.map(|resolution| {
-        let options = RollupWriterOptions::default();
-        RollupFileWriter::new(Vec::new(), columns, resolution.ms(), &options).unwrap()
+        RollupFileWriter::new(Vec::new(), columns, resolution.ms(), ROW_GROUP_ROWS).unwrap()
     });
     let mut rows = [const { RollupColumns::new() }; 3];
     for (labels, samples) in set.labels.iter().zip(series) {
@@ -111,5 +191,5 @@ fn config() -> Criterion {
         .measurement_time(Duration::from_secs(2))
 }
 
-criterion_group! { name = benches; config = config(); targets = kernels, files }
+criterion_group! { name = benches; config = config(); targets = kernels, files, whole }
 criterion_main!(benches);

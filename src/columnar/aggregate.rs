@@ -77,6 +77,25 @@ impl RollupColumns {
         }
     }
 
+    /// No rows, and room for `rows`.
+    pub fn with_capacity(rows: usize) -> Self {
+        Self {
+            bucket_end: Vec::with_capacity(rows),
+            count: Vec::with_capacity(rows),
+            sum: Vec::with_capacity(rows),
+            min: Vec::with_capacity(rows),
+            max: Vec::with_capacity(rows),
+            first: Vec::with_capacity(rows),
+            last: Vec::with_capacity(rows),
+            first_ts: Vec::with_capacity(rows),
+            last_ts: Vec::with_capacity(rows),
+            reset_sum: Vec::with_capacity(rows),
+            resets: Vec::with_capacity(rows),
+            changes: Vec::with_capacity(rows),
+            stale_ts: Vec::with_capacity(rows),
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.bucket_end.len()
     }

@@ -47,9 +47,12 @@ impl RollupRows {
 
     /// All rows so far as one batch; starts anew.
     pub fn take(&mut self) -> Result<RecordBatch, ArrowError> {
-        let rows = std::mem::take(&mut self.rows);
-        let has_samples = NullBuffer::from_iter(rows.count.iter().map(|count| *count > 0));
-        let has_samples = (has_samples.null_count() > 0).then_some(has_samples);
+        let room = RollupColumns::with_capacity(self.rows.len());
+        let rows = std::mem::replace(&mut self.rows, room);
+        let has_samples = rows
+            .count
+            .contains(&0)
+            .then(|| NullBuffer::from_iter(rows.count.iter().map(|count| *count > 0)));
         let starts: Vec<i64> = rows.bucket_end.iter().map(|end| end - self.resolution_ms).collect();
         let count = |column: Vec<u64>| -> ArrayRef {
             let column = column.into_iter().map(|n| i64::try_from(n).unwrap_or(i64::MAX));
@@ -73,8 +76,12 @@ impl RollupRows {
         arrays.push(Arc::new(Float64Array::from(rows.reset_sum)));
         arrays.push(count(rows.resets));
         arrays.push(count(rows.changes));
-        let stale = TimestampMillisecondArray::from_iter(rows.stale_ts).with_timezone("UTC");
-        arrays.push(Arc::new(stale));
+        let stale = if rows.stale_ts.iter().all(Option::is_none) {
+            TimestampMillisecondArray::new_null(rows.stale_ts.len())
+        } else {
+            TimestampMillisecondArray::from_iter(rows.stale_ts)
+        };
+        arrays.push(Arc::new(stale.with_timezone("UTC")));
         RecordBatch::try_new(Arc::clone(&self.schema), arrays)
     }
 }

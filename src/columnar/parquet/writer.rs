@@ -1,45 +1,23 @@
 //! Writes one rollup file, series by series, in bounded memory.
 //!
-//! Encodings were chosen by `benches/downsample.rs`: labels and counts as dictionary and run
-//! length, times as small differences, values plain under zstd. On what node_exporter gives, that
-//! is 0.91 bytes per raw sample for a day at 1 m, against 1.34 with plain times, 1.18 with values
-//! split by bytes and 1.55 with values in dictionaries; zstd's level 1 is as good as 3.
+//! Rows are gathered until a row group is full; `encoding` then looks at each of its columns.
 
 use std::io::Write;
 
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use parquet::schema::types::ColumnPath;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
 
 use crate::columnar::aggregate::RollupColumns;
-use crate::columnar::parquet::columns::{
-    BUCKET_END, BUCKET_START, CHANGES, COUNT, FIRST, FIRST_TS, LAST, LAST_TS, LabelColumns, MAX,
-    METRIC, MIN, RESET_SUM, RESETS, ROLLUP_SCHEMA_VERSION, STALE, SUM,
-};
+use crate::columnar::parquet::columns::{LabelColumns, ROLLUP_SCHEMA_VERSION};
+use crate::columnar::parquet::encoding::Encoders;
 use crate::columnar::parquet::rows::RollupRows;
 use crate::model::Labels;
 
-/// Rows that are gathered before they are encoded.
-const BATCH_ROWS: usize = 32 * 1024;
-
-/// Options of a rollup file; the defaults are what the server uses.
-#[derive(Debug, Clone)]
-pub struct RollupWriterOptions {
-    /// Rows of a row group. Its footer costs as much as some hundred rows, and while it is being
-    /// written its pages are held in memory, compressed.
-    pub row_group_rows: usize,
-    /// Rows of a page: the least that is read of a column.
-    pub page_rows: usize,
-    pub zstd_level: i32,
-}
-
-impl Default for RollupWriterOptions {
-    fn default() -> Self {
-        Self { row_group_rows: 512 * 1024, page_rows: 8 * 1024, zstd_level: 1 }
-    }
-}
+/// Rows of a row group. They are held in memory until they are encoded, and are as alike as
+/// neighbours in the order of series are; its footer costs as much as some hundred rows.
+pub const ROW_GROUP_ROWS: usize = 128 * 1024;
 
 /// What a finished file holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,25 +35,28 @@ pub struct RollupFileSummary {
 
 /// Writes the rows of series in ascending order of labels.
 pub struct RollupFileWriter<W: Write + Send> {
-    writer: ArrowWriter<W>,
+    file: SerializedFileWriter<W>,
+    encoders: Encoders,
     rows: RollupRows,
+    row_group_rows: usize,
     summary: RollupFileSummary,
 }
 
 impl<W: Write + Send> RollupFileWriter<W> {
+    /// Row groups get `row_group_rows` rows, or some more: a series is not cut.
     pub fn new(
         sink: W,
         columns: &LabelColumns,
         resolution_ms: i64,
-        options: &RollupWriterOptions,
+        row_group_rows: usize,
     ) -> parquet::errors::Result<Self> {
         let rows = RollupRows::new(columns, resolution_ms);
-        let properties = properties(resolution_ms, options)?;
-        Ok(Self {
-            writer: ArrowWriter::try_new(sink, rows.schema(), Some(properties))?,
-            rows,
-            summary: RollupFileSummary::default(),
-        })
+        let encoders = Encoders::new(rows.schema())?;
+        let properties = Some(properties(resolution_ms));
+        let (file, _) =
+            ArrowWriter::try_new(sink, rows.schema(), properties)?.into_serialized_writer()?;
+        let summary = RollupFileSummary::default();
+        Ok(Self { file, encoders, rows, row_group_rows, summary })
     }
 
     /// Adds the rows of one series. Labels without a column in this file are an error of the
@@ -99,66 +80,44 @@ impl<W: Write + Send> RollupFileWriter<W> {
         summary.last_bucket = Some(summary.last_bucket.map_or(last, |known| known.max(last)));
 
         self.rows.push(labels, rows);
-        if self.rows.len() >= BATCH_ROWS { self.write_rows() } else { Ok(()) }
+        if self.rows.len() >= self.row_group_rows { self.write_group() } else { Ok(()) }
     }
 
-    /// Begins a row group, in which labels may start anew: rows are sorted inside of one.
+    /// Ends the row group; labels may start anew, since rows are sorted inside of one.
     pub fn cut(&mut self) -> parquet::errors::Result<()> {
-        self.write_rows()?;
-        self.writer.flush()
+        self.write_group()
     }
 
     /// Where the file goes.
     pub fn sink(&self) -> &W {
-        self.writer.inner()
+        self.file.inner()
     }
 
     /// Writes what is left and the footer; gives the sink back.
     pub fn finish(mut self) -> parquet::errors::Result<(W, RollupFileSummary)> {
-        self.write_rows()?;
-        Ok((self.writer.into_inner()?, self.summary))
+        self.write_group()?;
+        Ok((self.file.into_inner()?, self.summary))
     }
 
-    fn write_rows(&mut self) -> parquet::errors::Result<()> {
+    fn write_group(&mut self) -> parquet::errors::Result<()> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        self.writer.write(&self.rows.take()?)
+        self.encoders.write(&self.rows.take()?, &mut self.file)
     }
 }
 
-fn properties(
-    resolution_ms: i64,
-    options: &RollupWriterOptions,
-) -> parquet::errors::Result<WriterProperties> {
+fn properties(resolution_ms: i64) -> WriterProperties {
     let facts = [
         ("aetherdb.schema_version", ROLLUP_SCHEMA_VERSION.to_string()),
         ("aetherdb.resolution_ms", resolution_ms.to_string()),
         ("aetherdb.buckets", "left-open, right-closed".to_owned()),
     ];
     let facts = facts.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value));
-    let mut builder = WriterProperties::builder()
+    WriterProperties::builder()
         .set_created_by(concat!("aetherdb ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(options.zstd_level)?))
-        .set_max_row_group_row_count(Some(options.row_group_rows))
-        .set_data_page_row_count_limit(options.page_rows)
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_key_value_metadata(Some(facts.collect()));
-    let plain = |builder: WriterPropertiesBuilder, name, encoding| {
-        builder
-            .set_column_dictionary_enabled(ColumnPath::from(name), false)
-            .set_column_encoding(ColumnPath::from(name), encoding)
-    };
-    for name in [BUCKET_START, BUCKET_END, FIRST_TS, LAST_TS, STALE] {
-        builder = plain(builder, name, Encoding::DELTA_BINARY_PACKED);
-    }
-    for name in [SUM, MIN, MAX, FIRST, LAST, RESET_SUM] {
-        builder = plain(builder, name, Encoding::PLAIN);
-    }
-    for name in [METRIC, COUNT, RESETS, CHANGES] {
-        builder = builder.set_column_dictionary_enabled(ColumnPath::from(name), true);
-    }
-    Ok(builder.build())
+        .set_key_value_metadata(Some(facts.collect()))
+        .build()
 }
 
 #[cfg(test)]
@@ -199,9 +158,7 @@ mod tests {
             wanted.push((labels, rows));
         }
         wanted.sort_by(|left, right| left.0.cmp(&right.0));
-        let options =
-            RollupWriterOptions { row_group_rows: 30, page_rows: 10, ..Default::default() };
-        let mut writer = RollupFileWriter::new(Vec::new(), &columns, 60_000, &options).unwrap();
+        let mut writer = RollupFileWriter::new(Vec::new(), &columns, 60_000, 30).unwrap();
         for (labels, rows) in &wanted {
             writer.push(labels, rows).unwrap();
         }
@@ -240,8 +197,9 @@ mod tests {
         let samples = Samples { timestamps: vec![1], values: vec![1.0] };
         let mut rows = RollupColumns::default();
         roll_up_samples(&samples, 60_000, &mut rows);
-        let (columns, options) = (LabelColumns::new(), RollupWriterOptions::default());
-        let mut writer = RollupFileWriter::new(Vec::new(), &columns, 60_000, &options).unwrap();
+        let columns = LabelColumns::new();
+        let mut writer =
+            RollupFileWriter::new(Vec::new(), &columns, 60_000, ROW_GROUP_ROWS).unwrap();
         for labels in &all {
             writer.push(labels, &rows).unwrap();
         }

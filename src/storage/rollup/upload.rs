@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::runtime::Handle;
 
 use crate::columnar::aggregate::RollupColumns;
-use crate::columnar::parquet::{LabelColumns, RollupFileWriter, RollupWriterOptions};
+use crate::columnar::parquet::{LabelColumns, ROW_GROUP_ROWS, RollupFileWriter};
 use crate::model::{Labels, Resolution};
 use crate::storage::error::StorageError;
 use crate::storage::rollup::file::{BuiltSpan, FileFacts};
@@ -57,9 +57,8 @@ impl NewRollupFile {
         let upload = upload.with_max_concurrency(PARTS_IN_FLIGHT_MAX);
         let sink = Sink { upload, runtime: target.runtime.clone(), bytes: 0 };
         let sink = BufWriter::with_capacity(GATHER_BYTES, sink);
-        let options = RollupWriterOptions::default();
-        let writer =
-            RollupFileWriter::new(sink, labels, resolution.ms(), &options).map_err(write_error)?;
+        let writer = RollupFileWriter::new(sink, labels, resolution.ms(), ROW_GROUP_ROWS)
+            .map_err(write_error)?;
         Ok(Self { writer, path, resolution })
     }
 

@@ -292,11 +292,12 @@ impl Worker {
             (opened.labels.clone(), opened.floors.clone(), opened.files.clone());
         self.ensure_manifest()?;
         let state = self.store.state.load();
-        let source = source_of(&state);
         let mut done = Done::default();
         let (mut uploaded, mut built_spans): (Vec<FileFacts>, BTreeMap<Timestamp, BuiltSpan>) =
             Default::default();
         let outcome = runs(&job.build, &built(&files)).into_iter().try_for_each(|run| {
+            // Blocks that are replaced meanwhile stay on disk no longer than this run reads them.
+            let source = source_of(&self.store.state.load());
             let built = build_run(&self.target, &source, run, &mut labels, stop)?;
             built_spans.extend(built.spans.iter().map(|span| (span.start_ms, *span)));
             uploaded.extend(built.files);

@@ -8,7 +8,7 @@ use arrow::ipc::writer::StreamWriter;
 
 use crate::columnar::aggregate::RollupColumns;
 use crate::columnar::parquet::columns::{BUCKET_END, BUCKET_START};
-use crate::columnar::parquet::{LabelColumns, RollupFileWriter, RollupRows, RollupWriterOptions};
+use crate::columnar::parquet::{LabelColumns, ROW_GROUP_ROWS, RollupFileWriter, RollupRows};
 use crate::http::export::csv::LabelCells;
 use crate::http::export::stream::ChunkSender;
 use crate::http::export::value;
@@ -200,8 +200,7 @@ impl Parquet {
         columns: &LabelColumns,
         bucket_ms: i64,
     ) -> io::Result<Self> {
-        let options = RollupWriterOptions::default();
-        let writer = RollupFileWriter::new(sink, columns, bucket_ms, &options)?;
+        let writer = RollupFileWriter::new(sink, columns, bucket_ms, ROW_GROUP_ROWS)?;
         Ok(Self { writer, last: None, series: RollupColumns::default() })
     }
 }
