@@ -1,9 +1,9 @@
 //! When raw samples have expired, rollups answer alone: exactly where windows are whole buckets, and
 //! else for windows that are rounded down to buckets, which the answer says.
 
-use aetherdb::model::{Labels, METRIC_NAME};
+use aetherdb::model::{Labels, METRIC_NAME, Matcher, TimeRange};
 use aetherdb::promql::QueryKind;
-use aetherdb::storage::Retention;
+use aetherdb::storage::{Deletion, Retention};
 
 use super::{Closeness, HOUR, MINUTE, Rows, START, World, assert_same, hourly, series};
 
@@ -100,4 +100,33 @@ async fn what_rollups_cannot_answer_is_said() {
     let expected = "c_total: raw samples of 2023-11-14T04:00:00Z..2023-11-14T06:00:00Z have \
                     expired, and rollups cannot answer this";
     assert!(outcome.infos.contains(&expected.to_owned()), "{:?}", outcome.infos);
+}
+
+/// A deletion of expired samples takes whole buckets of each resolution, so that an answer is the
+/// one that raw samples would give had just those buckets been deleted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_of_expired_samples_takes_whole_buckets() {
+    let (_, expired) = worlds(None).await;
+    let deletion = |first: i64, last: i64| Deletion {
+        matchers: vec![Matcher::equal("n", "lives")],
+        range: TimeRange::new(first, last).unwrap(),
+    };
+    let (first, last) = (START + 2 * HOUR + 90_001, START + 4 * HOUR + 30_500);
+    expired.engine.delete(vec![deletion(first, last)]).await.unwrap();
+    expired.downsample().await;
+    for (name, bucket) in [("1m", MINUTE), ("5m", 5 * MINUTE), ("1h", HOUR)] {
+        let whole = World::new();
+        for (labels, rows) in data() {
+            whole.write(&labels, &rows).await;
+        }
+        let before = (first - 1).div_euclid(bucket) * bucket + 1;
+        let behind = (last + bucket - 1).div_euclid(bucket) * bucket;
+        whole.engine.delete(vec![deletion(before, behind)]).await.unwrap();
+        for text in ["count_over_time(c_total[1h])", "sum_over_time(c_total[2h])", "c_total"] {
+            let raw = whole.ask(text, hourly(1, 9), "0s").await;
+            let rolled = expired.ask(text, hourly(1, 9), name).await;
+            let context = format!("{text} from {name}: {:?}", rolled.infos);
+            assert_same(&raw.value, &rolled.value, Closeness::Relative, &context);
+        }
+    }
 }

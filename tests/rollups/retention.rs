@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aetherdb::clock::ManualClock;
-use aetherdb::model::{Labels, Resolution, SampleBatch};
+use aetherdb::model::{Labels, Matcher, Resolution, SampleBatch, TimeRange};
 use aetherdb::storage::vfs::{SimVfs, Vfs};
-use aetherdb::storage::{Engine, GivenStore, ReplayProgress, Retention, StorageOptions};
+use aetherdb::storage::{Deletion, Engine, GivenStore, ReplayProgress, Retention, StorageOptions};
 use aetherdb::telemetry::Telemetry;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
@@ -98,5 +98,59 @@ async fn samples_wait_for_the_rollups_that_outlive_them() {
     let engine = open(&disk, &io, retention, first + 4 * DAY + HOUR);
     engine.downsample(Arc::default()).await.unwrap();
     check(&engine).await;
+    engine.close().await.unwrap();
+}
+
+/// What is left of a bucket can no longer be told once its samples are gone: it goes as a whole.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_takes_whole_buckets_where_samples_are_gone() {
+    let disk = SimVfs::new(1);
+    let io: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let retention = Retention { raw_ms: Some(2 * DAY), ..Retention::default() };
+    let first = T0.div_euclid(DAY) * DAY;
+    let engine = open(&disk, &io, retention, first + 4 * DAY + HOUR);
+    let mut model = Model::new();
+    for number in 0..4 {
+        write(&engine, &mut model, &day(first + number * DAY)).await;
+    }
+    engine.downsample(Arc::default()).await.unwrap();
+    engine.compact().await.unwrap();
+    assert_eq!(engine.status().time_range.unwrap().start(), first + 2 * DAY, "two days are gone");
+
+    // From the middle of a bucket to the middle of another, at every resolution.
+    let range = TimeRange::new(first + HOUR + 20_001, first + 3 * HOUR - 1).unwrap();
+    let even = labels("m", &[("s", "even")]);
+    let matchers = vec![Matcher::equal("s", "even")];
+    engine.delete(vec![Deletion { matchers, range }]).await.unwrap();
+    let left = |resolution: Resolution| {
+        let mut wanted = naive(&model, resolution);
+        wanted.retain(|(labels, end), _| {
+            let bucket = TimeRange::new(end - resolution.ms() + 1, *end).unwrap();
+            *labels != even || !bucket.overlaps(range)
+        });
+        assert!(wanted.len() < naive(&model, resolution).len(), "nothing was deleted");
+        wanted
+    };
+    let is_clean = |resolution| {
+        let view = engine.snapshot().rollups().unwrap().clone();
+        view.clean(resolution).iter().any(|span| span.contains(first + 2 * HOUR))
+    };
+    for resolution in Resolution::ALL {
+        assert!(!is_clean(resolution), "{resolution}: hidden rows are served");
+    }
+    engine.downsample(Arc::default()).await.unwrap();
+    for resolution in Resolution::ALL {
+        assert!(is_clean(resolution), "{resolution}");
+        let found = rows(&engine.snapshot(), resolution, &[], EVERYTHING).await;
+        same(&left(resolution), &found, resolution);
+    }
+    // Neither a restart nor another look brings them back.
+    engine.close().await.unwrap();
+    let engine = open(&disk, &io, retention, first + 4 * DAY + HOUR);
+    engine.downsample(Arc::default()).await.unwrap();
+    for resolution in Resolution::ALL {
+        let found = rows(&engine.snapshot(), resolution, &[], EVERYTHING).await;
+        same(&left(resolution), &found, resolution);
+    }
     engine.close().await.unwrap();
 }

@@ -1,4 +1,7 @@
 //! Listings: series, label names, label values.
+//!
+//! Series whose raw samples have expired are listed too, as long as rollups have them: a
+//! dashboard's variables go on working where its queries do.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,9 +17,10 @@ use crate::http::params::{Params, selectors};
 use crate::http::prometheus::result::TRUNCATED;
 use crate::http::respond;
 use crate::http::service::{Ready, Service};
-use crate::model::{Labels, Matcher, TimeRange};
-use crate::query::QueryError;
-use crate::storage::{Snapshot, StorageError};
+use crate::model::{Labels, Matcher, Resolution, Span, TimeRange};
+use crate::query::rollup_scan::add_expired_series;
+use crate::query::{QueryError, SourceResolution};
+use crate::storage::{SelectedSeries, Snapshot, StorageError};
 
 /// What a listing answers: items in order, and whether `limit` cut some.
 struct Listing<T> {
@@ -26,10 +30,16 @@ struct Listing<T> {
 }
 
 impl<T> Listing<T> {
-    fn new(mut items: Vec<T>, limit: Option<usize>, snapshot: &Snapshot) -> Self {
+    fn new(
+        mut items: Vec<T>,
+        limit: Option<usize>,
+        snapshot: &Snapshot,
+        missing: Option<String>,
+    ) -> Self {
         let truncated = limit.is_some_and(|limit| items.len() > limit);
         items.truncate(limit.unwrap_or(usize::MAX));
         let mut warnings = snapshot.warnings().to_vec();
+        warnings.extend(missing);
         if truncated {
             warnings.push(TRUNCATED.to_owned());
         }
@@ -57,17 +67,18 @@ pub(crate) async fn series(
         selectors.push(Vec::new());
     }
     let snapshot = engine.snapshot();
-    list(&service, headers, move || {
-        let mut found = Vec::new();
+    list(&service, headers, async move {
+        let (mut found, mut missing) = (Vec::new(), None);
         if let Some(range) = range {
             for matchers in &selectors {
-                let selected = snapshot.select(matchers, range)?;
+                let mut selected = snapshot.select(matchers, range).map_err(QueryError::from)?;
+                missing = add_expired(&snapshot, matchers, range, &mut selected).await.or(missing);
                 found.extend(selected.into_iter().map(|series| series.labels));
             }
         }
         found.sort_by_cached_key(Labels::prometheus_key);
         found.dedup();
-        let mut listing = Listing::new(found, limit, &snapshot);
+        let mut listing = Listing::new(found, limit, &snapshot, missing);
         if bounded && listing.truncated {
             listing.warnings.push(format!(
                 "only the first {listed_max} series are listed: add match[] or limit \
@@ -87,10 +98,12 @@ pub(crate) async fn label_names(
     headers: HeaderMap,
     params: Params,
 ) -> Result<Response, ApiError> {
-    names(&service, &engine.snapshot(), headers, &params, |snapshot, matchers, range| {
-        snapshot.label_names(matchers, range)
-    })
-    .await
+    let find =
+        |snapshot: &Snapshot, matchers: &[Matcher], range| snapshot.label_names(matchers, range);
+    let of_series = |labels: &Labels, found: &mut BTreeSet<String>| {
+        found.extend(labels.iter().map(|(name, _)| name.to_owned()));
+    };
+    names(&service, &engine.snapshot(), headers, &params, find, of_series).await
 }
 
 /// `GET /api/v1/label/<name>/values`; a name that does not fit into an address is written `U__…`.
@@ -104,13 +117,20 @@ pub(crate) async fn label_values(
     let label = unescape(&name)
         .filter(|label| !label.is_empty())
         .ok_or_else(|| ApiError::bad_data(format!("invalid label name: {name:?}")))?;
-    names(&service, &engine.snapshot(), headers, &params, move |snapshot, matchers, range| {
-        snapshot.label_values(&label, matchers, range)
-    })
-    .await
+    let find = {
+        let label = label.clone();
+        move |snapshot: &Snapshot, matchers: &[Matcher], range| {
+            snapshot.label_values(&label, matchers, range)
+        }
+    };
+    let of_series = move |labels: &Labels, found: &mut BTreeSet<String>| {
+        found.extend(labels.get(&label).map(str::to_owned));
+    };
+    names(&service, &engine.snapshot(), headers, &params, find, of_series).await
 }
 
-/// The union of what `find` gives for each selector, sorted.
+/// The union of what `find` gives for each selector, and of what `of_series` takes from series
+/// that only rollups still know; sorted.
 async fn names(
     service: &Service,
     snapshot: &Snapshot,
@@ -118,7 +138,9 @@ async fn names(
     params: &Params,
     find: impl Fn(&Snapshot, &[Matcher], TimeRange) -> Result<BTreeSet<String>, StorageError>
     + Send
+    + Sync
     + 'static,
+    of_series: impl Fn(&Labels, &mut BTreeSet<String>) + Send + Sync + 'static,
 ) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let range = params.range()?;
@@ -127,31 +149,50 @@ async fn names(
         selectors.push(Vec::new());
     }
     let snapshot = snapshot.clone();
-    list(service, headers, move || {
-        let mut found = BTreeSet::new();
+    list(service, headers, async move {
+        let (mut found, mut missing) = (BTreeSet::new(), None);
         if let Some(range) = range {
             for matchers in &selectors {
-                found.append(&mut find(&snapshot, matchers, range)?);
+                let names = find(&snapshot, matchers, range).map_err(QueryError::from)?;
+                found.extend(names);
+                let mut expired = Vec::new();
+                missing = add_expired(&snapshot, matchers, range, &mut expired).await.or(missing);
+                expired.iter().for_each(|series| of_series(&series.labels, &mut found));
             }
         }
-        let listing = Listing::new(found.into_iter().collect(), limit, &snapshot);
+        let listing = Listing::new(found.into_iter().collect(), limit, &snapshot, missing);
         let push = |out: &mut Vec<u8>| json::push_strings(out, &listing.items);
         Ok(respond::success_body(push, &listing.warnings, &[]))
     })
     .await
 }
 
+/// Adds series that only rollups still know. Says what is missing if they cannot be read: a
+/// failing object store does not hide what raw samples there are.
+async fn add_expired(
+    snapshot: &Snapshot,
+    matchers: &[Matcher],
+    range: TimeRange,
+    series: &mut Vec<SelectedSeries>,
+) -> Option<String> {
+    let last = Resolution::OneHour.ms();
+    let end = range.end().saturating_add(last - 1).div_euclid(last).saturating_mul(last);
+    let span = Span { start: range.start().saturating_sub(1), end };
+    let cap = SourceResolution::Auto;
+    let added = add_expired_series(snapshot, matchers, cap, span, series).await;
+    let error = added.err()?;
+    Some(format!("series whose raw samples have expired may be missing: {error}"))
+}
+
 /// Runs a listing on the query threads, under their limits.
 async fn list(
     service: &Service,
     headers: HeaderMap,
-    work: impl FnOnce() -> Result<Vec<u8>, StorageError> + Send + 'static,
+    work: impl Future<Output = Result<Vec<u8>, QueryError>> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let timeout = service.queries.limits().timeout;
-    let ran = service.queries.run(timeout, async move {
-        let body = work().map_err(QueryError::from)?;
-        Ok(respond::large_json(&headers, body))
-    });
+    let ran =
+        service.queries.run(timeout, async move { Ok(respond::large_json(&headers, work.await?)) });
     Ok(ran.await?.value)
 }
 
