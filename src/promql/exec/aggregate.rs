@@ -14,7 +14,7 @@ use futures::StreamExt;
 use hashbrown::HashMap;
 
 use crate::model::is_stale;
-use crate::promql::functions::range::{Mean, Moments, Sum};
+use crate::promql::functions::range::{Mean, Merge, Spread, Sum};
 use crate::query::batch::{VectorBatches, VectorRows, vector_schema};
 use crate::query::node::{BatchStream, Node, NodeExec, Run, gather, yield_after};
 use crate::query::pace::Pace;
@@ -31,9 +31,9 @@ pub(crate) enum Aggregation {
     Group,
     Stddev,
     Stdvar,
-    /// Of samples rather than series: the input's cells are the state of a mean.
+    /// Of samples rather than series: the input's cells are the state of a sum, a mean, a spread.
+    SumOfSamples,
     AvgOfSamples,
-    /// The input's cells are count, mean and squares.
     StddevOfSamples,
     StdvarOfSamples,
 }
@@ -49,6 +49,7 @@ impl Aggregation {
             Aggregation::Group => "group",
             Aggregation::Stddev => "stddev",
             Aggregation::Stdvar => "stdvar",
+            Aggregation::SumOfSamples => "sum of samples",
             Aggregation::AvgOfSamples => "avg of samples",
             Aggregation::StddevOfSamples => "stddev of samples",
             Aggregation::StdvarOfSamples => "stdvar of samples",
@@ -63,13 +64,11 @@ impl Aggregation {
     /// Cells of state per step.
     fn state_width(self) -> usize {
         match self {
-            Aggregation::Sum => 2,
+            Aggregation::Sum | Aggregation::SumOfSamples => Sum::PARTS,
             Aggregation::Count | Aggregation::Min | Aggregation::Max | Aggregation::Group => 1,
             Aggregation::Avg | Aggregation::AvgOfSamples => Mean::PARTS,
-            Aggregation::Stddev
-            | Aggregation::Stdvar
-            | Aggregation::StddevOfSamples
-            | Aggregation::StdvarOfSamples => 3,
+            Aggregation::Stddev | Aggregation::Stdvar => 3,
+            Aggregation::StddevOfSamples | Aggregation::StdvarOfSamples => Spread::PARTS,
         }
     }
 
@@ -128,7 +127,8 @@ impl Aggregation {
                     put_state(state, step, steps, next);
                 }
             }
-            Aggregation::AvgOfSamples
+            Aggregation::SumOfSamples
+            | Aggregation::AvgOfSamples
             | Aggregation::StddevOfSamples
             | Aggregation::StdvarOfSamples => self.merge(state, row, steps),
         }
@@ -137,7 +137,7 @@ impl Aggregation {
     /// Merges the state of later rows into a group's state.
     fn merge(self, state: &mut [f64], later: &[f64], steps: usize) {
         match self {
-            Aggregation::Sum => {
+            Aggregation::Sum | Aggregation::SumOfSamples => {
                 for step in 0..steps {
                     let Some([sum, lost]) = state_at(later, step, steps) else { continue };
                     let merged = match state_at(state, step, steps) {
@@ -163,17 +163,18 @@ impl Aggregation {
                     put_state(state, step, steps, mean.parts());
                 }
             }
-            _ => {
+            Aggregation::StddevOfSamples | Aggregation::StdvarOfSamples => {
                 for step in 0..steps {
-                    let Some([count, mean, squares]) = state_at(later, step, steps) else {
-                        continue;
-                    };
-                    let mut all = Moments::from_parts(count, mean, squares);
-                    if let Some([count, mean, squares]) = state_at(state, step, steps) {
-                        all = Moments::from_parts(count, mean, squares).merged(all);
+                    let Some(parts) = state_at(later, step, steps) else { continue };
+                    let mut all = Spread::from_parts(parts);
+                    if let Some(own) = state_at(state, step, steps) {
+                        all = Spread::from_parts(own).merge(all);
                     }
                     put_state(state, step, steps, all.parts());
                 }
+            }
+            Aggregation::Stddev | Aggregation::Stdvar => {
+                unreachable!("these are folded in one node")
             }
         }
     }
@@ -188,16 +189,19 @@ impl Aggregation {
             let second = || state[steps + step];
             let third = || state[2 * steps + step];
             *cell = match self {
-                Aggregation::Sum => state[step] + second(),
+                Aggregation::Sum | Aggregation::SumOfSamples => state[step] + second(),
                 Aggregation::Avg | Aggregation::AvgOfSamples => {
                     match state_at(state, step, steps) {
                         Some(parts) => Mean::from_parts(parts).value(),
                         None => continue,
                     }
                 }
-                Aggregation::Stdvar | Aggregation::StdvarOfSamples => third() / state[step],
-                Aggregation::Stddev | Aggregation::StddevOfSamples => {
-                    (third() / state[step]).sqrt()
+                Aggregation::Stdvar => third() / state[step],
+                Aggregation::Stddev => (third() / state[step]).sqrt(),
+                Aggregation::StdvarOfSamples | Aggregation::StddevOfSamples => {
+                    let Some(parts) = state_at(state, step, steps) else { continue };
+                    let variance = Spread::from_parts(parts).variance();
+                    if self == Aggregation::StdvarOfSamples { variance } else { variance.sqrt() }
                 }
                 Aggregation::Count | Aggregation::Min | Aggregation::Max | Aggregation::Group => {
                     state[step]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::model::{Labels, LabelsBuilder, METRIC_NAME, Samples, TimeRange, is_stale};
+use crate::model::{Labels, LabelsBuilder, METRIC_NAME, is_stale};
 use crate::promql::ast::{AggregateExpr, AggregateOp, Expr, ExprKind, Grouping};
 use crate::promql::error::PromqlError;
 use crate::promql::exec::aggregate::{Aggregate, Aggregation};
@@ -13,7 +13,7 @@ use crate::promql::exec::leaf::Rows;
 use crate::promql::exec::select::{Choice, Choose, Quantile, SampleQuantile};
 use crate::promql::exec::table::{SeriesRow, SeriesTable, TableBuilder};
 use crate::promql::functions::range::{
-    RangeFunction, RangeKernel, SampleMean, Window, sum_count_moments,
+    RangeFunction, RangeKernel, SampleMean, SampleSpread, SampleSum, Window,
 };
 use crate::promql::plan::selector::Wanted;
 use crate::promql::plan::{Planner, Vector, mistyped};
@@ -21,8 +21,7 @@ use crate::promql::printer::{format_general, format_number};
 use crate::promql::scalar::Scalar;
 use crate::promql::types::ValueType;
 use crate::query::pace::Pace;
-use crate::query::scan::drop_stale;
-use crate::query::{ABSENT, Grid, QueryError, WindowKernel};
+use crate::query::{ABSENT, Grid, WindowKernel};
 
 /// What it costs to find a value's counter, in cells read.
 const COUNTED_VALUE_LOOKS: usize = 128;
@@ -217,14 +216,15 @@ impl Planner {
                 })
             }
         };
-        let moments = |window: Window| -> Arc<dyn WindowKernel> { Arc::new(MomentsKernel(window)) };
         let (range, aggregation) = match aggregate.op {
-            AggregateOp::Sum | AggregateOp::Count => {
-                let function = match aggregate.op {
-                    AggregateOp::Sum => RangeFunction::Sum,
-                    _ => RangeFunction::Count,
-                };
-                let make = fold(function);
+            AggregateOp::Sum => {
+                let make =
+                    |window: Window| -> Arc<dyn WindowKernel> { Arc::new(SampleSum(window)) };
+                let range = self.plan_range(operand, grid, Wanted::Kernel(&make)).await?;
+                (range, Aggregation::SumOfSamples)
+            }
+            AggregateOp::Count => {
+                let make = fold(RangeFunction::Count);
                 (self.plan_range(operand, grid, Wanted::Kernel(&make)).await?, Aggregation::Sum)
             }
             AggregateOp::Min => {
@@ -250,7 +250,9 @@ impl Planner {
                     AggregateOp::Stddev => Aggregation::StddevOfSamples,
                     _ => Aggregation::StdvarOfSamples,
                 };
-                (self.plan_range(operand, grid, Wanted::Kernel(&moments)).await?, aggregation)
+                let make =
+                    |window: Window| -> Arc<dyn WindowKernel> { Arc::new(SampleSpread(window)) };
+                (self.plan_range(operand, grid, Wanted::Kernel(&make)).await?, aggregation)
             }
             _ => return Err(mistyped(operand)),
         };
@@ -269,36 +271,6 @@ fn extremes(scalar: &Scalar) -> (f64, f64) {
         return (f64::NAN, f64::NAN);
     }
     (fold(f64::min).unwrap_or(f64::NAN), fold(f64::max).unwrap_or(f64::NAN))
-}
-
-/// Count, mean and squares of each window: a state that states of other series merge with.
-#[derive(Debug)]
-struct MomentsKernel(Window);
-
-impl WindowKernel for MomentsKernel {
-    fn name(&self) -> &str {
-        "moments"
-    }
-
-    fn width(&self) -> usize {
-        3
-    }
-
-    fn evaluate(
-        &self,
-        _: &Labels,
-        samples: &mut Samples,
-        grid: Grid,
-        out: &mut [f64],
-    ) -> Result<(), QueryError> {
-        drop_stale(samples);
-        sum_count_moments((&samples.timestamps, &samples.values), &self.0, grid, out);
-        Ok(())
-    }
-
-    fn read_range(&self, grid: Grid) -> Option<TimeRange> {
-        self.0.read_range(grid)
-    }
 }
 
 fn folded(op: AggregateOp) -> Option<Aggregation> {

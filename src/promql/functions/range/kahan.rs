@@ -10,6 +10,9 @@ pub(crate) struct Sum {
 }
 
 impl Sum {
+    /// Numbers that make up a state: the sum and what was lost.
+    pub(crate) const PARTS: usize = 2;
+
     pub(crate) fn of(value: f64) -> Self {
         Self { sum: value, lost: 0.0 }
     }
@@ -110,6 +113,11 @@ impl Mean {
         let mut mean = Sum::of(self.value() * one);
         mean.add(later.value() * two);
         Self { sum: Sum { sum: 0.0, lost: mean.lost }, mean: mean.sum, incremental: true, count }
+    }
+
+    /// The sum of all values, while it does not overflow.
+    pub(crate) fn sum_total(self) -> f64 {
+        self.sum.sum + self.sum.lost
     }
 
     #[inline]

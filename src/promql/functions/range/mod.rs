@@ -11,17 +11,18 @@ mod kahan;
 mod order;
 mod rate;
 mod rollup;
+mod spread;
 mod trend;
 mod window;
 
 use std::sync::Arc;
 
-pub(crate) use fold::{Moments, sum_count_moments};
 pub(crate) use instant::{InstantKernel, InstantValue};
 pub(crate) use kahan::{Mean, Sum};
 pub(crate) use order::quantile_of;
 pub(crate) use rate::with_edges;
-pub(crate) use window::{Edges, Window};
+pub(crate) use spread::Spread;
+pub(crate) use window::{Edges, Merge, Window};
 
 use crate::model::{Labels, Samples, TimeRange};
 use crate::promql::annotations::Annotations;
@@ -206,9 +207,7 @@ impl WindowKernel for RangeKernel {
             return None;
         }
         match self.function {
-            F::Sum | F::Avg if self.window.overlaps_much(grid) => {
-                (!fold::sums_stay_finite(&samples.values)).then_some(3)
-            }
+            F::Sum | F::Avg => fold::sum_look_cost(samples, &self.window, grid),
             F::Quantile | F::Deriv | F::PredictLinear | F::DoubleExponentialSmoothing => Some(4),
             F::Stddev | F::Stdvar => Some(6),
             F::Mad => Some(12),
@@ -267,12 +266,79 @@ impl WindowKernel for SampleMean {
     }
 
     fn look_cost(&self, samples: &Samples, grid: Grid) -> Option<usize> {
-        let slides = !self.0.overlaps_much(grid) || fold::sums_stay_finite(&samples.values);
-        (!slides).then_some(3)
+        fold::sum_look_cost(samples, &self.0, grid)
     }
 
     fn rollup(&self) -> Option<&dyn RollupKernel> {
         (self.0.edges == Edges::Plain).then_some(self as &dyn RollupKernel)
+    }
+}
+
+/// The sum of all samples of a window with what rounding took from it, likewise.
+#[derive(Debug)]
+pub(crate) struct SampleSum(pub(crate) Window);
+
+impl WindowKernel for SampleSum {
+    fn name(&self) -> &str {
+        "sum"
+    }
+
+    fn width(&self) -> usize {
+        Sum::PARTS
+    }
+
+    fn evaluate(
+        &self,
+        _: &Labels,
+        samples: &mut Samples,
+        grid: Grid,
+        out: &mut [f64],
+    ) -> Result<(), QueryError> {
+        drop_stale(samples);
+        fold::sums((&samples.timestamps, &samples.values), &self.0, grid, out);
+        Ok(())
+    }
+
+    fn read_range(&self, grid: Grid) -> Option<TimeRange> {
+        self.0.read_range(grid)
+    }
+
+    fn look_cost(&self, samples: &Samples, grid: Grid) -> Option<usize> {
+        fold::sum_look_cost(samples, &self.0, grid)
+    }
+
+    fn rollup(&self) -> Option<&dyn RollupKernel> {
+        (self.0.edges == Edges::Plain).then_some(self as &dyn RollupKernel)
+    }
+}
+
+/// How all samples of a window are spread, likewise.
+#[derive(Debug)]
+pub(crate) struct SampleSpread(pub(crate) Window);
+
+impl WindowKernel for SampleSpread {
+    fn name(&self) -> &str {
+        "spread"
+    }
+
+    fn width(&self) -> usize {
+        Spread::PARTS
+    }
+
+    fn evaluate(
+        &self,
+        _: &Labels,
+        samples: &mut Samples,
+        grid: Grid,
+        out: &mut [f64],
+    ) -> Result<(), QueryError> {
+        drop_stale(samples);
+        fold::spreads((&samples.timestamps, &samples.values), &self.0, grid, out);
+        Ok(())
+    }
+
+    fn read_range(&self, grid: Grid) -> Option<TimeRange> {
+        self.0.read_range(grid)
     }
 }
 

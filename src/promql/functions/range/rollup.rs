@@ -16,7 +16,7 @@ use crate::promql::functions::range::kahan::{Mean, Sum};
 use crate::promql::functions::range::rate::Ends;
 use crate::promql::functions::range::window::{Merge, fold_sliding};
 use crate::promql::functions::range::{
-    Edges, RangeFunction, RangeKernel, SampleMean, Window, float, seconds,
+    Edges, RangeFunction, RangeKernel, SampleMean, SampleSum, Window, float, seconds,
 };
 use crate::query::resolution::Rounding;
 use crate::query::rollup_scan::{RollupInput, RollupKernel};
@@ -147,6 +147,22 @@ impl RollupKernel for SampleMean {
     }
 }
 
+impl RollupKernel for SampleSum {
+    fn shape(&self) -> WindowShape {
+        self.0.shape()
+    }
+
+    fn columns(&self) -> RollupColumnSet {
+        RollupColumnSet::COUNT.and(RollupColumnSet::SUM)
+    }
+
+    fn evaluate_rows(&self, _: &Labels, input: &RollupInput<'_>, out: &mut [f64]) {
+        let grid = input.grid;
+        Rows::of(input, &self.0)
+            .sums(|step, sum, _| put_parts([sum.sum, sum.lost], step, grid, out));
+    }
+}
+
 impl RollupKernel for InstantKernel {
     fn shape(&self) -> WindowShape {
         WindowShape {
@@ -225,9 +241,9 @@ impl<'a> Rows<'a> {
         std::iter::once(0).chain(counts).collect()
     }
 
-    fn fold<S: Merge>(&self, of: impl Fn(usize) -> S, put: impl FnMut(usize, S)) {
+    fn fold<S: Merge>(&self, of: impl Fn(usize) -> S, mut put: impl FnMut(usize, S)) {
         let add = |state: &mut S, row: usize| *state = state.merge(of(row));
-        fold_sliding(|visit| self.slide(visit), &of, add, put);
+        fold_sliding(|visit| self.slide(visit), &of, add, |step, _, state| put(step, state));
     }
 
     /// Sum and number of the samples of each window.

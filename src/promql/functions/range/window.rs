@@ -1,5 +1,7 @@
 //! Which samples a step sees: windows `(t - d, t]` that slide over a series with two cursors.
 
+use std::ops::Range;
+
 use crate::model::{TimeRange, Timestamp};
 use crate::query::Grid;
 
@@ -111,7 +113,7 @@ pub(crate) trait Merge: Copy {
 }
 
 /// A state that a window folds its samples into, first to last.
-pub(crate) trait Fold: Merge {
+pub(crate) trait Fold: Copy {
     fn of(value: f64, timestamp: Timestamp) -> Self;
     fn add(&mut self, value: f64, timestamp: Timestamp);
 }
@@ -125,12 +127,18 @@ pub(crate) fn fold_each<F: Fold>(
     mut put: impl FnMut(usize, F),
 ) {
     window.slide(timestamps, grid, |step, low, high| {
-        let mut state = F::of(values[low], timestamps[low]);
-        for row in low + 1..high {
-            state.add(values[row], timestamps[row]);
-        }
-        put(step, state);
+        put(step, fold_rows(&timestamps[low..high], &values[low..high]));
     });
+}
+
+/// Folds samples, of which there must be one.
+#[inline]
+pub(crate) fn fold_rows<F: Fold>(timestamps: &[Timestamp], values: &[f64]) -> F {
+    let mut state = F::of(values[0], timestamps[0]);
+    for (value, timestamp) in values.iter().zip(timestamps).skip(1) {
+        state.add(*value, *timestamp);
+    }
+    state
 }
 
 /// Folds every window in O(rows + steps): the states of all tails of the older part of the window
@@ -140,7 +148,7 @@ pub(crate) fn fold_sliding<S: Merge>(
     slide: impl FnOnce(&mut dyn FnMut(usize, usize, usize)),
     of: impl Fn(usize) -> S,
     add: impl Fn(&mut S, usize),
-    mut put: impl FnMut(usize, S),
+    mut put: impl FnMut(usize, Range<usize>, S),
 ) {
     // `tails[i]` folds rows `base + i .. middle`; `newer` folds rows `middle .. end`.
     let mut tails: Vec<S> = Vec::new();
@@ -168,8 +176,8 @@ pub(crate) fn fold_sliding<S: Merge>(
         }
         let older = (low < middle).then(|| tails[low - base]);
         match (older, newer) {
-            (Some(older), Some(newer)) => put(step, older.merge(newer)),
-            (Some(state), None) | (None, Some(state)) => put(step, state),
+            (Some(older), Some(newer)) => put(step, low..high, older.merge(newer)),
+            (Some(state), None) | (None, Some(state)) => put(step, low..high, state),
             (None, None) => {}
         }
     });
@@ -217,7 +225,7 @@ mod tests {
             let grid = Grid::range(-20, 6000, step).unwrap();
             let collect = |sliding: bool| {
                 let mut seen = Vec::new();
-                let put = |step, rows: Rows| seen.push((step, rows));
+                let mut put = |step, rows: Rows| seen.push((step, rows));
                 if sliding {
                     let of = |row: usize| Rows::of(values[row], timestamps[row]);
                     let add = |rows: &mut Rows, row: usize| rows.add(values[row], timestamps[row]);
@@ -225,7 +233,10 @@ mod tests {
                     let slide = |visit: &mut dyn FnMut(usize, usize, usize)| {
                         window.slide(&timestamps, grid, visit);
                     };
-                    fold_sliding(slide, of, add, put);
+                    fold_sliding(slide, of, add, |step, rows, state: Rows| {
+                        assert_eq!(rows.len() as u64, state.1 - state.0 + 1);
+                        put(step, state);
+                    });
                 } else {
                     fold_each(&window(range), grid, &timestamps, &values, put);
                 }
