@@ -2,7 +2,9 @@
 //!
 //! That two series of a result may not have the same labels is for the caller to see to.
 
-use regex::Regex;
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
 
 use crate::model::{Labels, LabelsBuilder, METRIC_NAME, pattern};
 
@@ -10,7 +12,7 @@ use crate::model::{Labels, LabelsBuilder, METRIC_NAME, pattern};
 #[derive(Debug, Clone)]
 pub struct LabelReplace {
     destination: String,
-    replacement: String,
+    template: Template,
     source: String,
     regex: Regex,
 }
@@ -30,7 +32,7 @@ impl LabelReplace {
         }
         Ok(Self {
             destination: destination.to_owned(),
-            replacement: replacement.to_owned(),
+            template: Template::new(replacement, &compiled),
             source: source.to_owned(),
             regex: compiled,
         })
@@ -45,10 +47,78 @@ impl LabelReplace {
     pub fn apply(&self, labels: &Labels) -> Labels {
         let value = labels.get(&self.source).unwrap_or_default();
         let Some(captures) = self.regex.captures(value) else { return labels.clone() };
-        let mut replaced = String::new();
-        captures.expand(&self.replacement, &mut replaced);
+        let replaced = self.template.expand(&captures);
         LabelsBuilder::from_labels(labels).set(&self.destination, &replaced).build()
     }
+}
+
+/// A replacement as Go's `Regexp.Expand` reads it: `$name` takes the longest run of letters,
+/// digits and underscores, so `$1x` is `${1x}`; a group that there is not is empty; `$$` is a
+/// dollar sign, and so is a `$` that no name follows.
+#[derive(Debug, Clone)]
+struct Template(Vec<Piece>);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Piece {
+    Text(String),
+    Group(usize),
+}
+
+impl Template {
+    fn new(template: &str, regex: &Regex) -> Self {
+        let mut pieces = Vec::new();
+        let mut text = String::new();
+        let mut rest = template;
+        while let Some((before, after)) = rest.split_once('$') {
+            text.push_str(before);
+            if let Some(after) = after.strip_prefix('$') {
+                text.push('$');
+                rest = after;
+                continue;
+            }
+            let Some((name, after)) = group_name(after) else {
+                text.push('$');
+                rest = after;
+                continue;
+            };
+            if let Some(group) = group_number(name, regex) {
+                pieces.extend([Piece::Text(std::mem::take(&mut text)), Piece::Group(group)]);
+            }
+            rest = after;
+        }
+        text.push_str(rest);
+        pieces.push(Piece::Text(text));
+        Self(pieces)
+    }
+
+    fn expand(&self, captures: &Captures<'_>) -> String {
+        let pieces = self.0.iter().map(|piece| match piece {
+            Piece::Text(text) => text.as_str(),
+            Piece::Group(group) => captures.get(*group).map_or("", |found| found.as_str()),
+        });
+        pieces.collect()
+    }
+}
+
+/// The name behind a `$`, and what comes after it.
+fn group_name(text: &str) -> Option<(&str, &str)> {
+    static NAME: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"^[\p{L}\p{Nd}_]+").expect("a pattern of ours"));
+    if let Some(braced) = text.strip_prefix('{') {
+        let name = NAME.find(braced)?.as_str();
+        return Some((name, braced[name.len()..].strip_prefix('}')?));
+    }
+    let name = NAME.find(text)?.as_str();
+    Some((name, &text[name.len()..]))
+}
+
+/// A number without leading zeros is that group; anything else is the group of that name.
+fn group_number(name: &str, regex: &Regex) -> Option<usize> {
+    let is_number = name.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && (name == "0" || !name.starts_with('0')) {
+        return name.parse().ok().filter(|group| *group < regex.captures_len());
+    }
+    regex.capture_names().position(|known| known == Some(name))
 }
 
 /// Sets a label to the values of others, with a separator between them.
@@ -106,6 +176,11 @@ mod tests {
             ("${1}x$$$2-$nope", "(source)-(.*)", Some("sourcex$value-20-")),
             ("$name", "(?P<name>[a-z]+)-.*", Some("source")),
             ("", ".*", Some("")),
+            ("$0|$00|$01|$2", "(source)-.*", Some("source-value-20|||")),
+            ("$1x|${1}x|${1|$|$-|$$1|$", "(source)-.*", Some("|sourcex|${1|$|$-|$1|$")),
+            ("$namex|$name-${ name}", "(?P<name>s)ource-.*", Some("|s-${ name}")),
+            ("$1$name$é", "(?P<name>s)(o)?(x)?.*", Some("ss")),
+            ("$99999999999999999999", ".*", Some("")),
         ] {
             let replace = LabelReplace::new("dst", replacement, "src", regex).unwrap();
             let expected = match expected {
