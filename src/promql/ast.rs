@@ -4,7 +4,8 @@
 //! still expressions, parentheses are nodes; [`crate::promql::printer`] writes it back.
 //!
 //! Invariant: what [`crate::promql::parse`] gives is well typed and at most
-//! [`crate::promql::parser::DEPTH_MAX`] nodes deep, so recursion over it is safe.
+//! [`crate::promql::parser::DEPTH_MAX`] nodes deep, so recursion over it is safe; deeper trees stay
+//! on the threads of a query session.
 
 use crate::model::{Matcher, Timestamp};
 use crate::promql::functions::elementary;

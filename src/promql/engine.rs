@@ -18,7 +18,7 @@ use crate::promql::error::PromqlError;
 use crate::promql::exec::map::SAME_LABELSET;
 use crate::promql::exec::table::{SeriesRow, SeriesTable};
 use crate::promql::functions::range::{Edges, with_edges};
-use crate::promql::parser::parse;
+use crate::promql::parser::{parse, parse_deep};
 use crate::promql::plan::{Planned, Planner, RangePlan, Times, Wanted};
 use crate::promql::types::ValueType;
 use crate::promql::value::{QueryOutcome, QueryStats, RangeSeries, Value, VectorSample};
@@ -96,18 +96,32 @@ pub async fn evaluate(
     session: &QuerySession,
 ) -> Result<QueryOutcome, PromqlError> {
     let started = session.clock().monotonic();
-    let expr = parse(&query.text)?;
-    check_type(&expr, query.kind)?;
+    // What is wrong with a text is told at once. A deep one needs the stack of a query thread.
+    let parsed = match parse(&query.text) {
+        Err(error) if error.is_too_deep() => None,
+        parsed => Some(parsed?),
+    };
+    if let Some(expr) = &parsed {
+        check_type(expr, query.kind)?;
+    }
     let (grid, times) = grid(query)?;
     let task = session.task(query.limits);
     let planner = planner(snapshot, query, &task, session.options(), times);
     let annotations = Arc::clone(&planner.annotations);
     let clock = Arc::clone(session.clock());
-    let is_range = matches!(query.kind, QueryKind::Range { .. });
-    let explain = query.explain;
+    let asked = query.clone();
     let work = async move {
+        let answered = async {
+            let expr = match parsed {
+                Some(expr) => expr,
+                None => parse_deep(&asked.text)?,
+            };
+            check_type(&expr, asked.kind)?;
+            let is_range = matches!(asked.kind, QueryKind::Range { .. });
+            answer(&planner, &expr, grid, is_range, asked.explain, clock.as_ref()).await
+        };
         // An error of ours is an answer to the session, which knows only errors of execution.
-        Ok(answer(&planner, &expr, grid, is_range, explain, clock.as_ref()).await)
+        Ok(answered.await)
     };
     let ran = session.run(query.limits.timeout, work).await?;
     let Answer { value, plan, planned_at } = ran.value?;
@@ -152,7 +166,7 @@ pub(crate) async fn evaluate_within(
     options: &QueryOptions,
     clock: &dyn Clock,
 ) -> Result<Value, PromqlError> {
-    let expr = parse(&query.text)?;
+    let expr = parse_deep(&query.text)?;
     check_type(&expr, query.kind)?;
     let (grid, times) = grid(query)?;
     let planner = planner(snapshot, query, task, options, times);

@@ -24,9 +24,9 @@ use crate::clock::Clock;
 use crate::query::error::QueryError;
 use crate::query::limits::{Admission, QueryLimits, QueryOptions, QueryUsage};
 
-/// Planning SQL recurses into its expressions, which may be hundreds deep. Only what is used of
-/// a stack takes memory.
-const THREAD_STACK_BYTES: usize = 64 << 20;
+/// Planning and running recurse into expressions, which may be hundreds deep in SQL and thousands
+/// in PromQL. Only what is used of a stack takes memory.
+const THREAD_STACK_BYTES: usize = 512 << 20;
 /// Pieces of a result that may wait for the one who reads it.
 const PIECES_AHEAD_MAX: usize = 4;
 
@@ -170,6 +170,9 @@ impl QuerySession {
         &self,
         timeout: Duration,
     ) -> Result<(OwnedSemaphorePermit, Duration), QueryError> {
+        if timeout.is_zero() {
+            return Err(too_late("the queue", timeout));
+        }
         let start = self.clock.monotonic();
         let turn = tokio::time::timeout(timeout, self.admission.enter());
         let turn = turn.await.map_err(|_| too_late("the queue", timeout))??;

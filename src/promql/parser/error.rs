@@ -17,6 +17,7 @@ pub struct ParseError {
     /// The line of the text on which the error starts.
     source: String,
     is_empty: bool,
+    pub(super) is_too_deep: bool,
 }
 
 impl ParseError {
@@ -32,7 +33,13 @@ impl ParseError {
             column: start - line_start + 1,
             source: text[line_start..line_end].to_owned(),
             is_empty: text.is_empty(),
+            is_too_deep: false,
         }
+    }
+
+    /// Whether the text was given up for its depth alone.
+    pub fn is_too_deep(&self) -> bool {
+        self.is_too_deep
     }
 
     /// The error, the line it is on, and carets under the place.

@@ -4,7 +4,8 @@
 //! checked for types when it is whole (`check`). The first error ends parsing; its text is
 //! Prometheus' where Prometheus has one.
 //!
-//! Invariant: neither parsing nor the tree is deeper than [`DEPTH_MAX`], whatever the text.
+//! Invariant: neither parsing nor the tree is deeper than [`DEPTH_MAX`], or [`DEEP_MAX`] if it was
+//! read by [`parse_deep`], whatever the text.
 
 mod aggregate;
 mod check;
@@ -24,9 +25,12 @@ use crate::promql::lexer::{Keyword, Lexed, Token, TokenKind, lex};
 
 pub(crate) use literal::format_duration;
 
-/// Most nodes between the root of a tree and any leaf. An unoptimized build takes 10 KB of stack per
-/// level here, and a thread has 2 MB.
+/// Most nodes between the root of a tree and any leaf, on whatever thread. An unoptimized build
+/// takes 10 KB of stack per level here, and a thread has 2 MB.
 pub const DEPTH_MAX: usize = 128;
+/// The same on the threads of a query session, whose stacks are made for it: planning and running
+/// one level of calls takes up to 60 KB in an unoptimized build.
+pub const DEEP_MAX: usize = 5_000;
 
 /// Parses and checks a query.
 ///
@@ -39,7 +43,18 @@ pub const DEPTH_MAX: usize = 128;
 ///     "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector");
 /// ```
 pub fn parse(text: &str) -> Result<Expr, ParseError> {
+    parse_to(text, DEPTH_MAX)
+}
+
+/// The same for text that [`ParseError::is_too_deep`], such as a sum of hundreds of terms. To be
+/// called on the threads of a [`crate::query::QuerySession`], and nowhere else may its tree go.
+pub(crate) fn parse_deep(text: &str) -> Result<Expr, ParseError> {
+    parse_to(text, DEEP_MAX)
+}
+
+fn parse_to(text: &str, depth_max: usize) -> Result<Expr, ParseError> {
     let mut parser = Parser::new(text);
+    parser.depth_max = depth_max;
     if parser.peek().kind == TokenKind::Eof {
         return Err(parser.error("no expression found in input", Span::default()));
     }
@@ -74,11 +89,13 @@ struct Parser<'a> {
     last_end: usize,
     /// Constructs that are open.
     nesting: usize,
+    depth_max: usize,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, lexed: lex(text), at: 0, last_end: 0, nesting: 0 }
+        let lexed = lex(text);
+        Self { text, lexed, at: 0, last_end: 0, nesting: 0, depth_max: DEPTH_MAX }
     }
 
     fn peek(&self) -> Token {
@@ -192,11 +209,13 @@ impl<'a> Parser<'a> {
 
     /// A tree with `height` nodes below its root.
     fn check_depth(&self, height: usize) -> Result<(), ParseError> {
-        if height < DEPTH_MAX {
+        if height < self.depth_max {
             return Ok(());
         }
-        let message = format!("expression is nested too deeply: at most {DEPTH_MAX} levels");
-        Err(self.error(message, self.peek().span))
+        let message = format!("expression is nested too deeply: at most {} levels", self.depth_max);
+        let mut error = self.error(message, self.peek().span);
+        error.is_too_deep = true;
+        Err(error)
     }
 }
 

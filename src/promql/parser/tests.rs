@@ -367,6 +367,16 @@ fn depth_is_bounded_in_every_direction() {
 }
 
 #[test]
+fn deep_text_is_for_threads_with_a_large_stack() {
+    let deep = format!("1{}", " + 1".repeat(DEEP_MAX - 2));
+    assert!(parse(&deep).unwrap_err().is_too_deep());
+    assert!(!parse("1 +").unwrap_err().is_too_deep());
+    let read = move || parse_deep(&deep).map(|expr| expr.to_string() == deep);
+    let thread = std::thread::Builder::new().stack_size(256 << 20).spawn(read).unwrap();
+    assert_eq!(thread.join().unwrap(), Ok(true));
+}
+
+#[test]
 fn long_lines_are_split() {
     let long = "a_rather_long_metric_name{with=\"a label value\"}";
     for (input, expected) in [
