@@ -32,6 +32,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/api/v1/label/{name}/values", get(prometheus::label_values))
         .route("/api/v1/export", get(export::export).post(export::export))
         .route("/api/v1/export/{id}", get(export::progress))
+        .route("/federate", get(prometheus::federate))
         .route("/api/v1/metadata", get(prometheus::metadata))
         .route("/api/v1/format_query", get(prometheus::format_query).post(prometheus::format_query))
         .route("/api/v1/parse_query", get(prometheus::parse_query).post(prometheus::parse_query))

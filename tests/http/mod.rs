@@ -4,7 +4,9 @@
 mod admin_tsdb;
 mod cancellation;
 mod compaction;
+mod depth;
 mod exports;
+mod federate;
 mod remote;
 mod resolution;
 mod specification;

@@ -2,6 +2,7 @@
 
 mod admin_tsdb;
 mod expression;
+mod federate;
 mod metadata;
 mod query;
 mod result;
@@ -11,6 +12,7 @@ mod stubs;
 
 pub(crate) use admin_tsdb::{clean_tombstones, delete_series, snapshot};
 pub(crate) use expression::{format_query, parse_query};
+pub(crate) use federate::federate;
 pub(crate) use metadata::metadata;
 pub(crate) use query::{query, query_range};
 pub(crate) use series::{label_names, label_values, series};
