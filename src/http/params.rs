@@ -142,20 +142,23 @@ impl FromRequest<Arc<Service>> for Params {
     }
 }
 
-/// The matchers of every `match[]`.
-pub(crate) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+/// The matchers of every `match[]`; the error is Prometheus' reason alone.
+pub(crate) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, String> {
     params
         .all("match[]")
         .map(|text| {
-            let matchers = parse_selector(text)
-                .map_err(|error| ApiError::invalid_parameter("match[]", error))?;
+            let matchers = parse_selector(text).map_err(|error| error.to_string())?;
             if matchers.iter().all(Matcher::matches_empty) {
-                let reason = "match[] must contain at least one non-empty matcher";
-                return Err(ApiError::invalid_parameter("match[]", reason));
+                return Err("match[] must contain at least one non-empty matcher".to_owned());
             }
             Ok(matchers)
         })
         .collect()
+}
+
+/// The same, with errors that name the parameter.
+pub(crate) fn named_selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    selectors(params).map_err(|error| ApiError::invalid_parameter("match[]", error))
 }
 
 /// Seconds since 1970, or RFC 3339. Times beyond what can be calculated with are moved to the
@@ -188,9 +191,22 @@ pub fn parse_duration_ms(text: &str) -> Result<i64, String> {
     parse_units_ms(text).ok_or_else(|| format!("cannot parse {text:?} to a valid duration"))
 }
 
-/// A number as Go's `ParseFloat` takes it, except NaN, which is no time.
+/// A number as Go's `ParseFloat` takes it, except NaN, which is no time: underscores may stand
+/// between digits, and what is too large is not a number.
 fn parse_float(text: &str) -> Option<f64> {
-    text.parse::<f64>().ok().filter(|number| !number.is_nan())
+    let bytes = text.as_bytes();
+    let is_digit =
+        |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);
+    let underscores = || bytes.iter().enumerate().filter(|(_, byte)| **byte == b'_');
+    if !underscores().all(|(at, _)| is_digit(at.checked_sub(1)) && is_digit(Some(at + 1))) {
+        return None;
+    }
+    let number = match underscores().next() {
+        None => text.parse::<f64>().ok()?,
+        Some(_) => text.replace('_', "").parse::<f64>().ok()?,
+    };
+    let overflows = number.is_infinite() && bytes.iter().any(u8::is_ascii_digit);
+    (!number.is_nan() && !overflows).then_some(number)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "bounded just before")]
@@ -290,6 +306,17 @@ mod tests {
         assert_eq!(params.get("b"), "x y z");
         assert_eq!(params.all("m[]").collect::<Vec<_>>(), ["p", "q"]);
         assert_eq!(params.get("c"), "");
+    }
+
+    #[test]
+    fn numbers_are_those_of_go() {
+        assert_eq!(parse_time("1_000"), Ok(1_000_000));
+        assert_eq!(parse_duration_ms("1_0.5"), Ok(10_500));
+        for wrong in ["_1", "1_", "1__0", "1_.5", "1e400", "-1e400", "0x10"] {
+            assert!(parse_time(wrong).is_err(), "{wrong}");
+            assert!(parse_duration_ms(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse_time("+Inf"), Ok(TIME_MAX));
     }
 
     #[test]

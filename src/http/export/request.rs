@@ -4,7 +4,7 @@ use axum::http::HeaderMap;
 
 use crate::http::error::ApiError;
 use crate::http::export::format::ExportFormat;
-use crate::http::params::{Params, selectors};
+use crate::http::params::{Params, named_selectors};
 use crate::model::{Matcher, Resolution, TimeRange};
 
 /// Samples of one JSON line, unless the client says otherwise.
@@ -41,7 +41,7 @@ impl ExportRequest {
         let rows_per_line = usize::try_from(rows_per_line).map_err(|_| {
             ApiError::invalid_parameter("max_rows_per_line", "must be non-negative")
         })?;
-        let mut selectors = selectors(params)?;
+        let mut selectors = named_selectors(params)?;
         if selectors.is_empty() {
             selectors.push(Vec::new());
         }

@@ -7,7 +7,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use crate::http::error::ApiError;
-use crate::http::params::{Params, selectors};
+use crate::http::params::{Params, named_selectors};
 use crate::http::respond;
 use crate::http::service::Ready;
 use crate::storage::{Deletion, Head};
@@ -18,7 +18,7 @@ pub(crate) async fn delete_series(
     Ready(engine): Ready,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let selectors = selectors(&params)?;
+    let selectors = named_selectors(&params)?;
     if selectors.is_empty() {
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }

@@ -12,8 +12,7 @@ use axum::response::Response;
 
 use crate::http::error::ApiError;
 use crate::http::json;
-use crate::http::params::{Params, selectors};
-
+use crate::http::params::{Params, named_selectors, selectors};
 use crate::http::prometheus::result::TRUNCATED;
 use crate::http::respond;
 use crate::http::service::{Ready, Service};
@@ -57,7 +56,7 @@ pub(crate) async fn series(
 ) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let range = params.range()?;
-    let mut selectors = selectors(&params)?;
+    let mut selectors = named_selectors(&params)?;
     let listed_max = service.options.series_listed_max;
     let (limit, bounded) = match limit {
         None if selectors.is_empty() => (Some(listed_max), true),
@@ -144,7 +143,7 @@ async fn names(
 ) -> Result<Response, ApiError> {
     let limit = params.limit()?;
     let range = params.range()?;
-    let mut selectors = selectors(params)?;
+    let mut selectors = selectors(params).map_err(ApiError::bad_data)?;
     if selectors.is_empty() {
         selectors.push(Vec::new());
     }

@@ -4,11 +4,18 @@
 use axum::response::Response;
 use serde_json::json;
 
+use crate::http::error::ApiError;
+use crate::http::params::Params;
 use crate::http::respond;
+use crate::promql::parse;
 
 /// `GET /api/v1/rules`.
-pub(crate) async fn rules() -> Response {
-    respond::success(&json!({"groups": []}))
+pub(crate) async fn rules(params: Params) -> Result<Response, ApiError> {
+    let kind = params.get("type").to_lowercase();
+    if !matches!(kind.as_str(), "" | "alert" | "record") {
+        return Err(ApiError::invalid_parameter("type", format!("not supported value {kind:?}")));
+    }
+    Ok(respond::success(&json!({"groups": []})))
 }
 
 /// `GET /api/v1/alerts`.
@@ -41,8 +48,11 @@ pub(crate) async fn notifications() -> Response {
     respond::success(&json!([]))
 }
 
-/// `GET|POST /api/v1/query_exemplars`. Its parameters are not looked at: Grafana sends
-/// milliseconds where seconds belong.
-pub(crate) async fn query_exemplars() -> Response {
-    respond::success(&json!([]))
+/// `GET|POST /api/v1/query_exemplars`. Its times are not looked at: Grafana sends milliseconds
+/// where seconds belong.
+pub(crate) async fn query_exemplars(params: Params) -> Result<Response, ApiError> {
+    match parse(params.get("query")) {
+        Err(error) if !error.is_too_deep() => Err(ApiError::bad_data(error.to_string())),
+        _ => Ok(respond::success(&json!([]))),
+    }
 }
