@@ -16,23 +16,36 @@ pub(crate) enum Agreement {
     Refused = 2,
 }
 
-/// Samples by series and time.
-type Points = BTreeMap<(String, i64), f64>;
+/// Where two answers first differ, and how.
+#[derive(Debug)]
+pub(crate) struct Difference {
+    pub(crate) at_ms: Option<i64>,
+    pub(crate) text: String,
+}
 
-pub(crate) fn compare(query: &str, theirs: &Value, ours: &Value) -> Result<Agreement, String> {
+impl From<String> for Difference {
+    fn from(text: String) -> Self {
+        Self { at_ms: None, text }
+    }
+}
+
+/// Samples by series and time.
+pub(super) type Points = BTreeMap<(String, i64), f64>;
+
+pub(crate) fn compare(query: &str, theirs: &Value, ours: &Value) -> Result<Agreement, Difference> {
     if theirs["status"] != ours["status"] {
-        return Err(format!("theirs {}\n    ours   {}", short(theirs), short(ours)));
+        return Err(format!("theirs {}\n    ours   {}", short(theirs), short(ours)).into());
     }
     if theirs["status"] == "error" {
         return if theirs["errorType"] == ours["errorType"] {
             Ok(Agreement::Refused)
         } else {
-            Err(format!("error type: theirs {}, ours {}", short(theirs), short(ours)))
+            Err(format!("error type: theirs {}, ours {}", short(theirs), short(ours)).into())
         };
     }
     let kind = &theirs["data"]["resultType"];
     if *kind != ours["data"]["resultType"] {
-        return Err(format!("type: theirs {kind}, ours {}", ours["data"]["resultType"]));
+        return Err(format!("type: theirs {kind}, ours {}", ours["data"]["resultType"]).into());
     }
     let (theirs, ours) = (points(&theirs["data"]), points(&ours["data"]));
     // Which of several equal values topk keeps is nobody's business.
@@ -45,7 +58,7 @@ pub(crate) fn compare(query: &str, theirs: &Value, ours: &Value) -> Result<Agree
     Ok(if theirs.is_empty() { Agreement::Empty } else { Agreement::Data })
 }
 
-fn points(data: &Value) -> Points {
+pub(super) fn points(data: &Value) -> Points {
     let mut points = Points::new();
     let mut add = |name: String, sample: &Value| {
         let ms = (sample[0].as_f64().unwrap() * 1e3).round() as i64;
@@ -68,7 +81,7 @@ fn points(data: &Value) -> Points {
     points
 }
 
-fn number(text: &Value) -> f64 {
+pub(super) fn number(text: &Value) -> f64 {
     match text.as_str().unwrap() {
         "+Inf" => f64::INFINITY,
         "-Inf" => f64::NEG_INFINITY,
@@ -76,7 +89,7 @@ fn number(text: &Value) -> f64 {
     }
 }
 
-fn equal(left: f64, right: f64) -> bool {
+pub(super) fn equal(left: f64, right: f64) -> bool {
     left == right
         || left.is_nan() && right.is_nan()
         || (left - right).abs() <= TOLERANCE * left.abs().max(right.abs())
@@ -84,24 +97,25 @@ fn equal(left: f64, right: f64) -> bool {
         || left.abs().max(right.abs()) < 1e-12
 }
 
-fn compare_points(theirs: &Points, ours: &Points) -> Result<(), String> {
+fn compare_points(theirs: &Points, ours: &Points) -> Result<(), Difference> {
+    let differs = |at: &(String, i64), text| Difference { at_ms: Some(at.1), text };
     for (at, value) in theirs {
         match ours.get(at) {
-            None => return Err(format!("missing in ours: {at:?} = {value}")),
+            None => return Err(differs(at, format!("missing in ours: {at:?} = {value}"))),
             Some(own) if !equal(*value, *own) => {
-                return Err(format!("{at:?}: theirs {value}, ours {own}"));
+                return Err(differs(at, format!("{at:?}: theirs {value}, ours {own}")));
             }
             Some(_) => {}
         }
     }
     match ours.iter().find(|(at, _)| !theirs.contains_key(at)) {
-        Some((at, value)) => Err(format!("only in ours: {at:?} = {value}")),
+        Some((at, value)) => Err(differs(at, format!("only in ours: {at:?} = {value}"))),
         None => Ok(()),
     }
 }
 
 /// The values at each time, whatever the series.
-fn compare_values(theirs: &Points, ours: &Points) -> Result<(), String> {
+fn compare_values(theirs: &Points, ours: &Points) -> Result<(), Difference> {
     let by_time = |points: &Points| {
         let mut times: BTreeMap<i64, Vec<f64>> = BTreeMap::new();
         for ((_, ms), value) in points {
@@ -115,10 +129,11 @@ fn compare_values(theirs: &Points, ours: &Points) -> Result<(), String> {
         let own = ours.get(ms).cloned().unwrap_or_default();
         let same = values.len() == own.len() && values.iter().zip(&own).all(|(a, b)| equal(*a, *b));
         if !same {
-            return Err(format!("at {ms}: theirs {values:?}, ours {own:?}"));
+            let text = format!("at {ms}: theirs {values:?}, ours {own:?}");
+            return Err(Difference { at_ms: Some(*ms), text });
         }
     }
-    if ours.len() == theirs.len() { Ok(()) } else { Err("more times in ours".to_owned()) }
+    if ours.len() == theirs.len() { Ok(()) } else { Err("more times in ours".to_owned().into()) }
 }
 
 fn short(value: &Value) -> String {
