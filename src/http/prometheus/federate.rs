@@ -171,14 +171,14 @@ impl Escaping {
         let values = accepted.filter_map(|value| value.to_str().ok()).flat_map(|value| {
             value.split([',', ';']).filter_map(|part| part.trim().strip_prefix("escaping="))
         });
-        let known = values.filter_map(|value| match value.trim_matches('"') {
+        let mut known = values.filter_map(|value| match value.trim_matches('"') {
             "allow-utf-8" => Some(Self::None),
             "underscores" => Some(Self::Underscores),
             "dots" => Some(Self::Dots),
             "values" => Some(Self::Values),
             _ => None,
         });
-        known.last().unwrap_or(Self::Underscores)
+        known.next_back().unwrap_or(Self::Underscores)
     }
 
     fn content_type(self) -> HeaderValue {
