@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use datafusion::error::DataFusionError;
 
+use crate::query::limits::QueryLimits;
 use crate::storage::StorageError;
 
 /// What an error means to the one who asked.
@@ -60,6 +61,34 @@ impl QueryError {
             QueryError::Storage(_) | QueryError::Internal(_) => QueryErrorKind::Internal,
         }
     }
+
+    /// What did not fit into memory. Not all of DataFusion's nodes pass on what the pool says.
+    fn memory(text: &str) -> Self {
+        let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
+        if text.contains("setting --") {
+            return QueryError::Memory(text.to_owned());
+        }
+        QueryError::Memory(format!("{text} (limit bytes, setting {})", QueryLimits::BYTES_SETTING))
+    }
+
+    /// Our own error, however deep in those of libraries: a Parquet file that is read by DataFusion
+    /// wraps it several times.
+    pub(crate) fn within<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(ours) = error.downcast_ref::<Self>() {
+                return Some(ours);
+            }
+            // These two pass the cause of what they wrap on as their own.
+            next = match error.downcast_ref::<DataFusionError>() {
+                Some(DataFusionError::External(inner)) => Some(inner.as_ref()),
+                Some(DataFusionError::ArrowError(inner, _)) => Some(inner.as_ref()),
+                Some(DataFusionError::Shared(inner)) => Some(inner.as_ref()),
+                _ => error.source(),
+            };
+        }
+        None
+    }
 }
 
 impl From<StorageError> for QueryError {
@@ -77,21 +106,17 @@ impl From<QueryError> for DataFusionError {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
+        if let Some(ours) = QueryError::within(&error) {
+            return ours.clone();
+        }
         match error {
-            DataFusionError::External(inner) => match inner.downcast::<QueryError>() {
-                Ok(ours) => *ours,
-                Err(other) => QueryError::Internal(other.to_string()),
-            },
+            DataFusionError::External(other) => QueryError::Internal(other.to_string()),
             DataFusionError::Shared(inner) => match inner.as_ref() {
-                DataFusionError::External(inner) => match inner.downcast_ref::<QueryError>() {
-                    Some(ours) => ours.clone(),
-                    None => QueryError::Internal(inner.to_string()),
-                },
-                DataFusionError::ResourcesExhausted(text) => QueryError::Memory(text.clone()),
+                DataFusionError::ResourcesExhausted(text) => QueryError::memory(text),
                 other => QueryError::Internal(other.to_string()),
             },
             DataFusionError::Context(_, inner) => QueryError::from(*inner),
-            DataFusionError::ResourcesExhausted(text) => QueryError::Memory(text),
+            DataFusionError::ResourcesExhausted(text) => QueryError::memory(&text),
             other => QueryError::Internal(other.to_string()),
         }
     }

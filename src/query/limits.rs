@@ -173,6 +173,8 @@ pub(crate) struct QueryUsage {
     samples: AtomicU64,
     chunks: AtomicU64,
     bytes: AtomicU64,
+    rollup_rows: AtomicU64,
+    rollup_files: AtomicU64,
 }
 
 impl QueryUsage {
@@ -183,6 +185,8 @@ impl QueryUsage {
             samples: AtomicU64::new(0),
             chunks: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            rollup_rows: AtomicU64::new(0),
+            rollup_files: AtomicU64::new(0),
         }
     }
 
@@ -200,8 +204,35 @@ impl QueryUsage {
     pub(crate) fn add(&self, stats: ReadStats) -> Result<(), QueryError> {
         self.chunks.fetch_add(stats.chunks, Ordering::Relaxed);
         self.bytes.fetch_add(stats.bytes, Ordering::Relaxed);
-        let before = self.samples.fetch_add(stats.samples, Ordering::Relaxed);
-        self.limits.check_samples(before + stats.samples)
+        self.samples.fetch_add(stats.samples, Ordering::Relaxed);
+        self.check_samples()
+    }
+
+    /// SQL reads a file of rollups, or a part of it that is its own.
+    pub(crate) fn add_rollup_file(&self) {
+        self.rollup_files.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// SQL read this much of files of rollups. Rows count as samples do.
+    pub(crate) fn add_rollup_rows(&self, rows: u64, bytes: u64) -> Result<(), QueryError> {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.rollup_rows.fetch_add(rows, Ordering::Relaxed);
+        self.check_samples()
+    }
+
+    fn check_samples(&self) -> Result<(), QueryError> {
+        let samples = self.samples.load(Ordering::Relaxed);
+        self.limits.check_samples(samples.saturating_add(self.rollup_rows()))
+    }
+
+    /// Rows of rollups that SQL read.
+    pub(crate) fn rollup_rows(&self) -> u64 {
+        self.rollup_rows.load(Ordering::Relaxed)
+    }
+
+    /// Files of rollups that SQL read.
+    pub(crate) fn rollup_files(&self) -> u64 {
+        self.rollup_files.load(Ordering::Relaxed)
     }
 
     /// What all scans read so far.

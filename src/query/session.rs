@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{
     GreedyMemoryPool, MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation,
 };
@@ -50,6 +51,11 @@ impl QuerySession {
         let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(bytes));
         let runtime_env = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::clone(&pool))
+            // What does not fit into a query's memory fails it and says which setting that is;
+            // temporary files would be a second bound, on a disk that nobody named.
+            .with_disk_manager_builder(
+                DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
+            )
             .build()
             .map_err(|error| internal(&error))?;
         let threads = tokio::runtime::Builder::new_multi_thread()

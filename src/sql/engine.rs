@@ -57,6 +57,7 @@ impl SqlEngine {
             .with_create_default_catalog_and_schema(false);
         let options = config.options_mut();
         options.sql_parser.collect_spans = true;
+        options.execution.time_zone = Some("UTC".to_owned());
         options.execution.parquet.pushdown_filters = true;
         let mut builder = builder.with_config(config);
         functions::register(&mut builder);
@@ -97,6 +98,19 @@ impl SqlEngine {
     }
 }
 
+/// What a query took.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct SqlStats {
+    /// Series of raw samples that were selected.
+    pub series: u64,
+    /// Bytes are of blocks and of files of rollups.
+    pub read: ReadStats,
+    pub rollup_rows: u64,
+    pub rollup_files: u64,
+    /// The most bytes that the query held at once.
+    pub bytes_peak: u64,
+}
+
 /// The rows of a query.
 #[derive(Debug)]
 pub struct SqlRows {
@@ -126,9 +140,16 @@ impl SqlRows {
         self.snapshot.warnings()
     }
 
-    /// What was read from storage so far.
-    pub fn read(&self) -> ReadStats {
-        self.task.usage.total()
+    /// What the query took so far.
+    pub fn stats(&self) -> SqlStats {
+        let usage = &self.task.usage;
+        SqlStats {
+            series: usage.series(),
+            read: usage.total(),
+            rollup_rows: usage.rollup_rows(),
+            rollup_files: usage.rollup_files(),
+            bytes_peak: self.task.bytes_peak() as u64,
+        }
     }
 }
 
@@ -191,19 +212,23 @@ impl Run {
         });
         let Some(missing) = missing else { return error };
         let schema = missing.schema().unwrap_or(RAW_SCHEMA);
+        let proposal = |name: &str| {
+            let quoted = |name: &String| TableReference::bare(name.as_str()).to_quoted_string();
+            match catalog.similar(name).iter().map(quoted).collect::<Vec<_>>().as_slice() {
+                [] => None,
+                quoted => Some(format!("; did you mean {}?", quoted.join(" or "))),
+            }
+        };
         if catalog.schema(schema).is_none() {
             let known = catalog.schema_names().join(", ");
-            return SqlError::Plan(format!("{place}there is no schema {schema:?}, only {known}"));
+            // A metric whose name has dots must be quoted.
+            let proposal = proposal(&missing.to_string()).unwrap_or_default();
+            return SqlError::Plan(format!(
+                "{place}there is no schema {schema:?}, only {known}{proposal}"
+            ));
         }
-        let similar = catalog.similar(missing.table());
-        let quoted: Vec<_> = similar
-            .iter()
-            .map(|name| TableReference::bare(name.as_str()).to_quoted_string())
-            .collect();
-        let proposal = match quoted.as_slice() {
-            [] => "; SHOW TABLES lists them".to_owned(),
-            quoted => format!("; did you mean {}?", quoted.join(" or ")),
-        };
+        let proposal = proposal(missing.table());
+        let proposal = proposal.unwrap_or_else(|| "; SHOW TABLES lists them".to_owned());
         let name = missing.table();
         SqlError::Plan(format!("{place}there is no metric {name:?} in {schema}{proposal}"))
     }

@@ -30,6 +30,9 @@ pub enum SqlError {
 
 impl From<DataFusionError> for SqlError {
     fn from(error: DataFusionError) -> Self {
+        if let Some(ours) = QueryError::within(&error) {
+            return Self::Query(ours.clone());
+        }
         match error {
             DataFusionError::SQL(error, _) => Self::Parse(parse_error(&error)),
             DataFusionError::Diagnostic(diagnostic, error) => match Self::from(*error) {

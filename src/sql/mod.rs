@@ -11,5 +11,5 @@ mod functions;
 mod gapfill;
 mod statement;
 
-pub use engine::{SqlEngine, SqlQuery, SqlRows};
+pub use engine::{SqlEngine, SqlQuery, SqlRows, SqlStats};
 pub use error::SqlError;

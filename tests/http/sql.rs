@@ -1,6 +1,7 @@
 //! `/api/v1/sql`: every way to ask, every format, what is refused, what is cut off.
 
-use std::io::{Cursor, Read};
+use std::io::{Cursor, Read, Write};
+use std::net::TcpStream;
 
 use aetherdb::http::HttpOptions;
 use aetherdb::query::{QueryLimits, QueryOptions};
@@ -161,6 +162,92 @@ async fn queries_keep_to_the_limits() {
     assert!(answer.status == 503 && error.contains("--query-timeout"), "{error}");
 }
 
+/// What did not fit is refused, not written to some disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_more_memory_than_a_query_may_have_names_the_setting() {
+    let limits = QueryLimits { bytes_max: 8 << 20, ..QueryLimits::default() };
+    let queries = QueryOptions { limits, threads: 2, ..QueryOptions::default() };
+    let api = Api::start_with(HttpOptions::default(), queries).await;
+    for query in [
+        "SELECT * FROM generate_series(1, 3000000) ORDER BY value % 1000, value",
+        "SELECT value, count(*) FROM generate_series(1, 3000000) GROUP BY value ORDER BY 2",
+        "SELECT count(*) FROM generate_series(1, 3000000) a(v) JOIN generate_series(1, 3000000) b(v) USING (v)",
+        "SELECT sum(value) OVER (ORDER BY value % 10) FROM generate_series(1, 3000000)",
+    ] {
+        let answer = api.post_form("/api/v1/sql", &[("query", query), ("format", "csv")]).await;
+        let error = answer.json()["error"].as_str().unwrap().to_owned();
+        assert_eq!(answer.status, 422, "{query}: {error}");
+        assert!(error.contains("--query-bytes-max"), "{query}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_tells_what_it_took_if_it_is_asked() {
+    let api = Api::start().await;
+    let lines: String = (0..20_000)
+        .map(|step| format!("cpu,host={} {step} {}\n", step % 3, NOW_MS - 20_000 + step))
+        .collect();
+    api.write(&lines).await;
+    let short = "SELECT count(*) AS n FROM cpu WHERE host = '1'";
+    let form = [("query", short), ("stats", "all")];
+    let document = api.post_form("/api/v1/sql", &form).await.json();
+    assert_eq!(document["data"], json!([{"n": 6_667}]));
+    assert_eq!(document["stats"]["samples"], 6_667);
+    assert_eq!(document["stats"]["series"], 1);
+    assert!(document["stats"]["bytesPeak"].as_u64().unwrap() > 0, "{document}");
+    let form = [("query", short), ("stats", "true"), ("format", "csv")];
+    let csv = api.post_form("/api/v1/sql", &form).await;
+    assert_eq!(csv.text(), "n\n6667\n");
+    let stats: serde_json::Value = serde_json::from_str(csv.header("x-aetherdb-stats")).unwrap();
+    assert_eq!(stats["samples"], 6_667);
+    // A long answer begins before that is known.
+    let mut stream = TcpStream::connect(api.url.strip_prefix("http://").unwrap()).unwrap();
+    let asked = "query=SELECT+*+FROM+cpu&format=jsonl&stats=all";
+    let head = "HTTP/1.1\r\nhost: x\r\nte: trailers\r\nconnection: close, te\r\n\r\n";
+    let text = tokio::task::spawn_blocking(move || {
+        write!(stream, "GET /api/v1/sql?{asked} {head}").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    });
+    let text = text.await.unwrap().to_lowercase();
+    let (_, trailers) = text.rsplit_once("\r\n0\r\n").unwrap();
+    assert!(trailers.starts_with("x-aetherdb-stats: {\"seconds\":"), "{trailers}");
+    assert!(trailers.contains("\"samples\":20000"), "{trailers}");
+    let wrong = api.post_form("/api/v1/sql", &[("query", short), ("stats", "some")]).await;
+    assert_eq!(wrong.status, 400);
+}
+
+/// What every client library makes of a statement in an address.
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_are_decoded_and_values_that_json_lacks_are_told() {
+    let api = Api::start().await;
+    api.write("odd,host=a+b -0 1699500000000\nodd,host=c Inf 1699500000000\n").await;
+    for query in [
+        "SELECT+value+FROM+odd+WHERE+host+%3D+'a%2Bb'",
+        "SELECT%20value%20FROM%20odd%20WHERE%20host%20=%20%27a%2bb%27",
+    ] {
+        let answer = api.get(&format!("/api/v1/sql?query={query}&format=csv")).await;
+        assert_eq!((answer.status, answer.text()), (200, "value\n-0.0\n"), "{query}");
+    }
+    let all = "SELECT host, value, 18446744073709551615 AS wide FROM odd ORDER BY host";
+    let json = api.post_form("/api/v1/sql", &[("query", all)]).await;
+    assert_eq!(
+        json.text(),
+        r#"[{"host":"a+b","value":-0.0,"wide":18446744073709551615},{"host":"c","value":null,"wide":18446744073709551615}]"#
+    );
+    for (accept, kind) in [
+        ("application/x-ndjson", "application/jsonl"),
+        ("text/csv", "text/csv; charset=utf-8; header=present"),
+        ("application/vnd.apache.arrow.stream", "application/vnd.apache.arrow.stream"),
+        ("application/vnd.apache.parquet", "application/vnd.apache.parquet"),
+        ("text/html, */*;q=0.1", "application/json"),
+    ] {
+        let answer = api.post("/api/v1/sql", &[("accept", accept)], all).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, kind), "{accept}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_fails_midway_is_cut_off() {
     let api = Api::start().await;
@@ -181,7 +268,9 @@ async fn an_answer_that_fails_midway_is_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rollups_are_tables_that_agree_with_raw_samples() {
     const MINUTE_MS: i64 = 60_000;
-    let api = Api::start().await;
+    let limits = QueryLimits { samples_max: 3_000, ..QueryLimits::default() };
+    let queries = QueryOptions { limits, ..QueryOptions::default() };
+    let api = Api::start_with(HttpOptions::default(), queries).await;
     let midnight = NOW_MS - NOW_MS.rem_euclid(24 * 60 * MINUTE_MS);
     let mut lines = String::new();
     for step in 1..=5 * 120 {
@@ -220,6 +309,20 @@ async fn rollups_are_tables_that_agree_with_raw_samples() {
     let (of_rollups, of_samples) = (rows(of_rollups).await, rows(of_samples).await);
     assert_eq!(of_rollups.as_array().unwrap().len(), 72);
     assert_eq!(of_rollups, of_samples);
+
+    // The answer tells which rows were read; here those of both metrics are in one page.
+    let form = [("query", "SELECT sum(count) AS n FROM rollup_1m.cpu"), ("stats", "all")];
+    let stats = api.post_form("/api/v1/sql", &form).await.json()["stats"].clone();
+    assert_eq!((&stats["rollupRows"], &stats["samples"]), (&json!(900), &json!(0)), "{stats}");
+    assert!(stats["rollupFiles"].as_u64().unwrap() > 0, "{stats}");
+    assert!(stats["bytesRead"].as_u64().unwrap() > 0, "{stats}");
+
+    // Rows count as samples do.
+    let often = ["SELECT sum(count) FROM rollup_1m.samples"; 4].join(" UNION ALL ");
+    let refused = api.post_form("/api/v1/sql", &[("query", &often)]).await;
+    let error = refused.json()["error"].as_str().unwrap().to_owned();
+    assert_eq!(refused.status, 422, "{error}");
+    assert!(error.contains("--query-samples-max"), "{error}");
 
     // Two spans of two hours hold nothing that late: their files are not even opened.
     let late =

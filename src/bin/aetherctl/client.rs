@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use http_body_util::BodyExt;
+use hyper::body::Frame;
+use reqwest::header::HeaderMap;
 use serde_json::Value;
 
 /// Longest wait for an answer. A flush of a full head takes seconds.
@@ -61,7 +64,9 @@ pub(crate) struct Imported {
 #[derive(Debug)]
 pub(crate) struct Download<'a> {
     client: &'a Client,
-    answer: reqwest::Response,
+    headers: HeaderMap,
+    trailers: HeaderMap,
+    body: reqwest::Body,
 }
 
 impl<'a> Download<'a> {
@@ -69,23 +74,31 @@ impl<'a> Download<'a> {
         self.client
     }
 
-    /// Every value of a header.
+    /// Every value of a header, or of a trailer once the body has ended.
     pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.answer.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
+        let all = self.headers.get_all(name).iter().chain(self.trailers.get_all(name));
+        all.filter_map(|value| value.to_str().ok())
     }
 
     /// The next piece; `None` at the end of a whole body.
     pub(crate) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
-        let chunk = tokio::time::timeout(ANSWER_WITHIN, self.answer.chunk()).await;
-        let chunk = chunk.map_err(|_| {
-            let (url, seconds) = (&self.client.url, ANSWER_WITHIN.as_secs());
-            Failure::Unreachable(format!("no byte from {url} for {seconds}s"))
-        })?;
-        // The server breaks the connection rather than end a body that is not whole.
-        chunk.map_err(|error| {
-            let cause = innermost(&error);
-            Failure::Refused(format!("the server broke off: {cause} (see its log)"))
-        })
+        loop {
+            let frame = tokio::time::timeout(ANSWER_WITHIN, self.body.frame()).await;
+            let frame = frame.map_err(|_| {
+                let (url, seconds) = (&self.client.url, ANSWER_WITHIN.as_secs());
+                Failure::Unreachable(format!("no byte from {url} for {seconds}s"))
+            })?;
+            // The server breaks the connection rather than end a body that is not whole.
+            let frame = frame.transpose().map_err(|error| {
+                let cause = innermost(&error);
+                Failure::Refused(format!("the server broke off: {cause} (see its log)"))
+            })?;
+            match frame.map(Frame::into_data) {
+                None => return Ok(None),
+                Some(Ok(bytes)) => return Ok(Some(bytes)),
+                Some(Err(other)) => self.trailers.extend(other.into_trailers().unwrap_or_default()),
+            }
+        }
     }
 }
 
@@ -187,12 +200,15 @@ impl Client {
             .http
             .post(format!("{}{path}", self.url))
             .header("content-type", "application/x-www-form-urlencoded")
+            .header("te", "trailers")
             .timeout(EXPORT_WITHIN)
             .body(encode(form));
         let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
         let status = answer.status();
         if status.is_success() {
-            return Ok(Download { client: self, answer });
+            let (head, body) = axum::http::Response::from(answer).into_parts();
+            let trailers = HeaderMap::new();
+            return Ok(Download { client: self, headers: head.headers, trailers, body });
         }
         let text = answer.text().await.map_err(|error| self.unreachable(&error))?;
         let value = serde_json::from_str(&text).unwrap_or(Value::Null);

@@ -20,6 +20,8 @@ use crate::output::{Table, aligned};
 
 /// The header that says which samples may be missing.
 const WARNING: &str = "x-aetherdb-warning";
+/// The header or trailer that says what the query took.
+const STATS: &str = "x-aetherdb-stats";
 /// Rows of one drawn table; more rows make more tables.
 const TABLE_ROWS: usize = 1_000;
 
@@ -31,6 +33,9 @@ pub(crate) struct Sql {
     /// Read the statement from a file.
     #[arg(long, short, conflicts_with = "statement")]
     file: Option<PathBuf>,
+    /// Say on standard error what the query took: time, series, samples, rows, files, bytes.
+    #[arg(long)]
+    stats: bool,
 }
 
 impl Sql {
@@ -56,7 +61,8 @@ impl Sql {
                 return Err(Failure::Usage(format!("--format: this command knows {known}")));
             }
         };
-        let form = [("query", self.statement()?), ("format", sent.to_owned())];
+        let mut form = vec![("query", self.statement()?), ("format", sent.to_owned())];
+        form.extend(self.stats.then(|| ("stats", "all".to_owned())));
         let mut answer = client.download("/api/v1/sql", &form).await?;
         for warning in answer.headers(WARNING) {
             eprintln!("warning: {warning}");
@@ -78,6 +84,9 @@ impl Sql {
             None => String::new(),
         };
         let _ = out.lock().write_all(end.as_bytes());
+        for stats in answer.headers(STATS).filter(|_| self.stats) {
+            eprintln!("{stats}");
+        }
         Ok(ExitCode::SUCCESS)
     }
 

@@ -30,6 +30,8 @@ const PARQUET_ZSTD_LEVEL: i32 = 1;
 pub(super) struct RowEncoder {
     schema: SchemaRef,
     writer: Writer,
+    /// Whether what is said of the rows stands around them.
+    wrapped: bool,
 }
 
 enum Writer {
@@ -46,15 +48,19 @@ impl RowEncoder {
         format: RowFormat,
         schema: &SchemaRef,
         gzip: bool,
+        stats: bool,
     ) -> Result<Self, ArrowError> {
         let schema = sent_schema(format, schema);
-        let sink = Sink::new(gzip);
+        let mut sink = Sink::new(gzip);
+        let wrapped = stats && format == RowFormat::Json;
+        if wrapped {
+            sink.write_all(br#"{"data":"#)?;
+        }
         let json = || WriterBuilder::new().with_explicit_nulls(true);
         let writer = match format {
             RowFormat::Json => Writer::Json(json().build(sink)),
             RowFormat::JsonLines => Writer::JsonLines(json().build(sink)),
             RowFormat::Csv => {
-                let mut sink = sink;
                 // The header is written here, for there may be no batch.
                 let header = arrow::csv::WriterBuilder::new().with_header(true);
                 header.build(&mut sink).write(&RecordBatch::new_empty(Arc::clone(&schema)))?;
@@ -72,7 +78,7 @@ impl RowEncoder {
                 Writer::Parquet(ArrowWriter::try_new(sink, schema, Some(properties))?)
             }
         };
-        Ok(Self { schema, writer })
+        Ok(Self { schema, writer, wrapped })
     }
 
     /// Appends rows; gives the bytes that are ready.
@@ -103,9 +109,9 @@ impl RowEncoder {
         }
     }
 
-    /// The rest.
-    pub(super) fn finish(self) -> Result<Vec<u8>, ArrowError> {
-        let sink = match self.writer {
+    /// The rest; `stats` is JSON.
+    pub(super) fn finish(self, stats: &[u8]) -> Result<Vec<u8>, ArrowError> {
+        let mut sink = match self.writer {
             Writer::Json(mut writer) => {
                 writer.finish()?;
                 writer.into_inner()
@@ -121,6 +127,11 @@ impl RowEncoder {
             }
             Writer::Parquet(writer) => writer.into_inner()?,
         };
+        if self.wrapped {
+            sink.write_all(br#","stats":"#)?;
+            sink.write_all(stats)?;
+            sink.write_all(b"}")?;
+        }
         Ok(sink.finish()?)
     }
 

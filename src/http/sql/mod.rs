@@ -4,12 +4,17 @@
 //! GET  ?query=…                          POST  query=… as a form
 //! POST {"query": "…", "format": "csv"}   POST  the statement itself (application/sql, text/plain)
 //! ```
-//! `q` is another name of `query`; `format` and `timeout` may stand beside it. An answer that
-//! fails after its first bytes were sent is cut off, so that it never looks complete.
+//! `q` is another name of `query`; `format`, `timeout` and `stats` may stand beside it. An answer
+//! that fails after its first bytes were sent is cut off, so that it never looks complete.
+//!
+//! With `stats=all`, JSON is `{"data": […], "stats": {…}}`, and any answer has the header
+//! `x-aetherdb-stats`; a long one, which begins before that is known, has it as a trailer, for
+//! clients that say `TE: trailers`.
 
 mod encoder;
 mod format;
 mod request;
+mod stats;
 mod stream;
 
 use std::sync::Arc;
@@ -34,7 +39,7 @@ pub(crate) async fn sql(
     let started = service.clock.monotonic();
     let rows = service.sql.query(&service.queries, &engine.snapshot(), &request.query).await;
     let answered = match rows {
-        Ok(rows) => stream::answer(&service, rows, request.format, &headers, started).await,
+        Ok(rows) => stream::answer(&service, rows, &request, &headers, started).await,
         Err(error) => Err(error),
     };
     answered.map_err(|error| {

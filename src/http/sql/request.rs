@@ -23,6 +23,8 @@ const BODY_BYTES_MAX: usize = 8 << 20;
 pub(crate) struct SqlRequest {
     pub(super) query: SqlQuery,
     pub(super) format: RowFormat,
+    /// Whether the answer tells what the query took.
+    pub(super) stats: bool,
 }
 
 /// A request as JSON.
@@ -33,6 +35,7 @@ struct Document {
     query: Option<String>,
     format: Option<String>,
     timeout: Option<String>,
+    stats: Option<String>,
 }
 
 impl FromRequest<Arc<Service>> for SqlRequest {
@@ -86,7 +89,15 @@ impl FromRequest<Arc<Service>> for SqlRequest {
             query.limits.timeout = query.limits.timeout.min(timeout);
         }
         let format = RowFormat::choose(&either(document.format, "format"), &headers)?;
-        Ok(Self { query, format })
+        let stats = match either(document.stats, "stats").as_str() {
+            "" => false,
+            "true" | "all" => true,
+            other => {
+                let reason = format!("{other:?} is not true or all");
+                return Err(ApiError::invalid_parameter("stats", reason));
+            }
+        };
+        Ok(Self { query, format, stats })
     }
 }
 

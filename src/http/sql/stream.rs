@@ -11,12 +11,15 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures::stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 
 use crate::http::body;
 use crate::http::respond;
 use crate::http::service::Service;
 use crate::http::sql::encoder::RowEncoder;
-use crate::http::sql::format::RowFormat;
+use crate::http::sql::request::SqlRequest;
+use crate::http::sql::stats;
 use crate::query::QueryError;
 use crate::sql::{SqlError, SqlRows};
 
@@ -24,19 +27,23 @@ use crate::sql::{SqlError, SqlRows};
 const FIRST_BYTES: usize = 64 << 10;
 /// Samples that may be missing, and why.
 const WARNING: HeaderName = HeaderName::from_static("x-aetherdb-warning");
+/// What the query took.
+const STATS: HeaderName = HeaderName::from_static("x-aetherdb-stats");
 
 /// Begins an answer; the rest of its rows follow in its body.
 pub(super) async fn answer(
     service: &Arc<Service>,
     rows: SqlRows,
-    format: RowFormat,
+    request: &SqlRequest,
     headers: &HeaderMap,
     started: Duration,
 ) -> Result<Response, SqlError> {
+    let SqlRequest { format, stats, .. } = *request;
     let gzip = format.is_compressible() && respond::accepts_gzip(headers);
-    let encoder = RowEncoder::new(format, rows.schema(), gzip).map_err(encoding)?;
+    let encoder = RowEncoder::new(format, rows.schema(), gzip, stats).map_err(encoding)?;
     let service = Arc::clone(service);
-    let mut pieces = Pieces { rows, encoder: Some(encoder), warnings: 0, service, started };
+    let mut pieces =
+        Pieces { rows, encoder: Some(encoder), stats: None, warnings: 0, service, started };
     let mut first = Vec::new();
     while first.len() < FIRST_BYTES {
         match pieces.next().await? {
@@ -57,12 +64,23 @@ pub(super) async fn answer(
         out.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         out.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
     }
-    *response.body_mut() = if pieces.is_done() {
+    *response.body_mut() = if let Some(known) = &pieces.stats {
+        response.headers_mut().extend(stats.then(|| (STATS, known.clone())));
         Body::from(first)
     } else {
-        let rest = stream::try_unfold(pieces, |mut pieces| async move {
+        if stats {
+            response.headers_mut().insert(header::TRAILER, HeaderValue::from(STATS));
+        }
+        let rest = stream::try_unfold(Some(pieces), move |pieces| async move {
+            let Some(mut pieces) = pieces else { return Ok(None) };
             match pieces.next_unless_damaged().await {
-                Ok(bytes) => Ok(bytes.map(|bytes| (Bytes::from(bytes), pieces))),
+                Ok(Some(bytes)) => Ok(Some((Frame::data(Bytes::from(bytes)), Some(pieces)))),
+                Ok(None) => {
+                    let trailers = pieces.stats.take().filter(|_| stats).map(|known| {
+                        (Frame::trailers(HeaderMap::from_iter([(STATS, known)])), None)
+                    });
+                    Ok(trailers)
+                }
                 Err(error) => {
                     pieces.service.telemetry.query_failures.inc();
                     tracing::warn!(%error, "an SQL answer was cut off");
@@ -70,8 +88,8 @@ pub(super) async fn answer(
                 }
             }
         });
-        let first = stream::iter([Ok(Bytes::from(first))]);
-        Body::from_stream(futures::StreamExt::chain(first, rest))
+        let first = stream::iter([Ok(Frame::data(Bytes::from(first)))]);
+        Body::new(StreamBody::new(futures::StreamExt::chain(first, rest)))
     };
     Ok(response)
 }
@@ -81,6 +99,8 @@ struct Pieces {
     rows: SqlRows,
     /// `None` once everything was encoded.
     encoder: Option<RowEncoder>,
+    /// What the query took, once everything was encoded.
+    stats: Option<HeaderValue>,
     /// How many warnings the answer began with.
     warnings: usize,
     service: Arc<Service>,
@@ -88,10 +108,6 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn is_done(&self) -> bool {
-        self.encoder.is_none()
-    }
-
     /// The next bytes, perhaps none yet; `None` after the last.
     async fn next(&mut self) -> Result<Option<Vec<u8>>, SqlError> {
         let Some(encoder) = &mut self.encoder else { return Ok(None) };
@@ -102,9 +118,14 @@ impl Pieces {
         let telemetry = &self.service.telemetry;
         let took = self.service.clock.monotonic().saturating_sub(self.started);
         telemetry.query_latency.observe(took);
-        telemetry.query_samples.add(self.rows.read().samples);
+        let stats = self.rows.stats();
+        telemetry.query_samples.add(stats.read.samples + stats.rollup_rows);
+        let stats = stats::object(&stats, took);
         let Some(encoder) = self.encoder.take() else { return Ok(None) };
-        body::work(0, || encoder.finish()).map(Some).map_err(encoding)
+        let end = body::work(0, || encoder.finish(&stats)).map_err(encoding)?;
+        // JSON of numbers is a header's value.
+        self.stats = HeaderValue::from_bytes(&stats).ok();
+        Ok(Some(end))
     }
 
     /// As [`Pieces::next`], once the header is out: damage that is found now cannot be told any

@@ -14,6 +14,7 @@ mod filters;
 mod fold;
 mod information_schema;
 mod latest_rows;
+mod rollup_reader;
 mod rollup_table;
 mod sample_cursor;
 mod sample_scan;

@@ -28,7 +28,9 @@ use crate::columnar::parquet::columns::{BUCKET_END, BUCKET_START, METRIC};
 use crate::model::{METRIC_NAME, Matcher, Resolution, TimeRange};
 use crate::query::catalog::columns::text;
 use crate::query::catalog::filters::{SeriesColumns, implied_matchers, time_bounds};
+use crate::query::catalog::rollup_reader::RollupReaders;
 use crate::query::catalog::table::{Table, Wanted};
+use crate::query::limits::QueryUsage;
 use crate::storage::{RollupFile, RollupView};
 
 /// Under which name DataFusion finds the object store of rollups.
@@ -38,6 +40,7 @@ const STORE: &str = "aether://rollups";
 #[derive(Debug)]
 pub(crate) struct RollupTable {
     view: RollupView,
+    usage: Arc<QueryUsage>,
     resolution: Resolution,
     /// The metric, unless the table is of all.
     metric: Option<String>,
@@ -62,15 +65,16 @@ impl SeriesColumns for FileColumns {
 
 impl RollupTable {
     /// The rows of all metrics, with the columns of all labels.
-    pub(crate) fn of_all(view: RollupView, resolution: Resolution) -> Self {
+    pub(crate) fn of_all(view: RollupView, usage: Arc<QueryUsage>, resolution: Resolution) -> Self {
         let schema = with_plain_text(&view.label_columns().schema());
         let file_schema = Arc::clone(&schema);
-        Self { view, resolution, metric: None, schema, file_schema }
+        Self { view, usage, resolution, metric: None, schema, file_schema }
     }
 
     /// The rows of one metric, with the columns of those labels that `keep` names.
     pub(crate) fn of_metric(
         view: RollupView,
+        usage: Arc<QueryUsage>,
         resolution: Resolution,
         metric: String,
         keep: impl Fn(&str) -> bool,
@@ -86,7 +90,7 @@ impl RollupTable {
         let file_schema = Arc::new(all.project(&wanted)?);
         let without_metric: Vec<usize> = (1..wanted.len()).collect();
         let schema = Arc::new(file_schema.project(&without_metric)?);
-        Ok(Self { view, resolution, metric: Some(metric), schema, file_schema })
+        Ok(Self { view, usage, resolution, metric: Some(metric), schema, file_schema })
     }
 
     /// The files that may hold rows for which all filters hold.
@@ -157,9 +161,13 @@ impl Table for RollupTable {
         let url = ObjectStoreUrl::parse(STORE)?;
         session.runtime_env().register_object_store(url.as_ref(), self.view.object_store());
         let options = session.config_options().execution.parquet.clone();
-        let source = ParquetSource::new(Arc::clone(&self.file_schema)).with_table_parquet_options(
-            datafusion::config::TableParquetOptions { global: options, ..Default::default() },
-        );
+        let readers = RollupReaders::new(self.view.object_store(), Arc::clone(&self.usage));
+        let source = ParquetSource::new(Arc::clone(&self.file_schema))
+            .with_table_parquet_options(datafusion::config::TableParquetOptions {
+                global: options,
+                ..Default::default()
+            })
+            .with_parquet_file_reader_factory(Arc::new(readers));
         let rows = files.iter().map(|file| usize::try_from(file.rows()).unwrap_or(usize::MAX));
         let mut statistics = Statistics::new_unknown(&self.file_schema);
         statistics.num_rows = Precision::Exact(rows.fold(0, usize::saturating_add));

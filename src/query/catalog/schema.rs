@@ -84,8 +84,9 @@ impl Metrics {
         resolution: Resolution,
     ) -> DataFusionResult<Option<RollupTable>> {
         let Some(view) = self.rollups() else { return Ok(None) };
+        let usage = Arc::clone(&self.task.usage);
         if name == ALL_METRICS {
-            return Ok(Some(RollupTable::of_all(view.clone(), resolution)));
+            return Ok(Some(RollupTable::of_all(view.clone(), usage, resolution)));
         }
         let matcher = [Matcher::equal(METRIC_NAME, name)];
         let labels =
@@ -96,7 +97,7 @@ impl Metrics {
             return Ok(None);
         }
         let keep = |label: &str| all || labels.contains(label);
-        RollupTable::of_metric(view.clone(), resolution, name.to_owned(), keep).map(Some)
+        RollupTable::of_metric(view.clone(), usage, resolution, name.to_owned(), keep).map(Some)
     }
 
     /// Whether there are rows of a time of which no raw sample is left.
