@@ -71,9 +71,10 @@ pub struct Config {
     pub compaction_levels: Levels,
 
     /// How long data is kept: a duration for samples and all rollups, or one each as in
-    /// `raw=15d,1m=90d,5m=1y,1h=forever`; what is not named stays for ever. Samples go by whole
-    /// blocks, of a day mostly, and never before rollups that are kept longer have them;
-    /// older ones are refused.
+    /// `raw=15d,1m=90d,5m=1y,1h=forever`; what is not named stays for ever. `1m=none` stores no
+    /// rollups of 1 m, which take more space than raw samples; 5 m are made of them all the same.
+    /// Samples go by whole blocks, of a day mostly, and never before rollups that are kept longer
+    /// have them; older ones are refused.
     #[arg(long, env = "AETHER_RETENTION", default_value_t = Kept(Retention::default()), value_name = "DURATIONS", help_heading = "Storage")]
     pub retention: Kept,
 

@@ -135,11 +135,14 @@ impl FromStr for Period {
     }
 }
 
-/// How long data is kept, written as `30d`, `forever` or `raw=15d,1m=90d,5m=1y,1h=forever`.
+/// How long data is kept, written as `30d`, `forever` or `raw=15d,1m=90d,5m=1y,1h=forever`; a
+/// resolution may be `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kept(pub Retention);
 
 const FOREVER: &str = "forever";
+/// Rollups that are never written.
+const NONE: &str = "none";
 
 impl Kept {
     fn parts(self) -> [(&'static str, Option<i64>); 4] {
@@ -150,8 +153,10 @@ impl Kept {
 
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |ms: Option<i64>| {
-            ms.map_or_else(|| FOREVER.to_owned(), |ms| Period::from_ms(ms).to_string())
+        let text = |ms: Option<i64>| match ms {
+            None => FOREVER.to_owned(),
+            Some(0) => NONE.to_owned(),
+            Some(ms) => Period::from_ms(ms).to_string(),
         };
         if self.0 == Retention::of_all(self.0.raw_ms) {
             return f.write_str(&text(self.0.raw_ms));
@@ -186,7 +191,7 @@ impl FromStr for Kept {
                 "1h" => &mut retention.one_hour_ms,
                 _ => return Err(format!("`{name}` is not one of raw, 1m, 5m, 1h")),
             };
-            *field = length(kept)?;
+            *field = if kept == NONE && name != "raw" { Some(0) } else { length(kept)? };
             if named.contains(&name) {
                 return Err(format!("`{name}` is named twice"));
             }
@@ -203,7 +208,12 @@ mod tests {
     #[test]
     fn retentions_are_read_as_they_are_written() {
         const DAY_MS: i64 = 86_400_000;
-        for text in ["forever", "30d", "raw=15d,1m=90d,5m=365d,1h=forever"] {
+        for text in [
+            "forever",
+            "30d",
+            "raw=15d,1m=90d,5m=365d,1h=forever",
+            "raw=forever,1m=none,5m=365d,1h=none",
+        ] {
             assert_eq!(text.parse::<Kept>().unwrap().to_string(), text);
         }
         let kept = "5m=1y,raw=15d".parse::<Kept>().unwrap().0;

@@ -150,3 +150,26 @@ async fn a_lookback_shorter_than_a_bucket_is_kept() {
     let value = world.compare_from("c_total", hourly(1, 6), "1h", Closeness::Bits).await;
     assert_eq!(values(&value).len(), 2);
 }
+
+/// Our own: a row's sum is rounded once, so where rows of both signs cancel out, what is left of
+/// them is exact only as far as the magnitudes allow.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sums_that_cancel_out_are_right_to_their_magnitudes() {
+    let gauge = series(&[(METRIC_NAME, "g")]);
+    let value = |number: i64| {
+        let sign = if (number - 1) / 240 % 2 == 0 { 1.0 } else { -1.0 };
+        sign * (1e6 + (number % 240) as f64 / 3.0)
+    };
+    let world = world(&[(gauge, scraped(8, value))]).await;
+    for (text, count) in [("sum_over_time(g[2h])", 1.0), ("avg_over_time(g[2h])", 480.0)] {
+        let raw = world.ask(text, hourly(2, 8), "0s").await;
+        let rolled = world.ask(text, hourly(2, 8), "1h").await;
+        assert!(rolled.infos.iter().any(|info| info.contains("rollup 1h")), "{:?}", rolled.infos);
+        let (raw, rolled) = (values(&raw.value), values(&rolled.value));
+        assert_eq!(raw.len(), 7);
+        let bound = 1e-12 * 480.0 * 1e6 / count;
+        for (raw, rolled) in raw.iter().zip(&rolled) {
+            assert!((raw - rolled).abs() <= bound, "{text}: {raw:?} {rolled:?}");
+        }
+    }
+}

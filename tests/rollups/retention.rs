@@ -154,3 +154,46 @@ async fn a_deletion_takes_whole_buckets_where_samples_are_gone() {
     }
     engine.close().await.unwrap();
 }
+
+/// `--retention=1m=none`: coarser rows are made of rows that are never stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resolution_that_is_not_kept_is_not_written() {
+    let disk = SimVfs::new(1);
+    let io: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let retention =
+        Retention { raw_ms: Some(2 * DAY), one_minute_ms: Some(0), ..Retention::default() };
+    let first = T0.div_euclid(DAY) * DAY;
+    let engine = open(&disk, &io, retention, first + 4 * DAY + HOUR);
+    let mut model = Model::new();
+    for number in 0..4 {
+        write(&engine, &mut model, &day(first + number * DAY)).await;
+    }
+    // In the window that is still being written, too.
+    write(&engine, &mut model, &[(labels("m", &[]), first + 4 * DAY + HOUR, 1.0)]).await;
+    let built = engine.downsample(Arc::default()).await.unwrap();
+    assert!(built.spans > 0);
+    let check = async |engine: &Engine| {
+        let snapshot = engine.snapshot();
+        assert!(snapshot.rollups().unwrap().files(Resolution::OneMinute).is_empty());
+        for resolution in [Resolution::FiveMinutes, Resolution::OneHour] {
+            let found = rows(&snapshot, resolution, &[], EVERYTHING).await;
+            same(&naive(&model, resolution), &found, resolution);
+        }
+    };
+    check(&engine).await;
+    assert_eq!(engine.downsample(Arc::default()).await.unwrap().spans, 0, "nothing is missing");
+    engine.compact().await.unwrap();
+    assert_eq!(engine.status().retention.waiting, None);
+    assert_eq!(engine.status().time_range.unwrap().start(), first + 2 * DAY);
+    check(&engine).await;
+
+    // Who wants them after all gets them from where raw samples are left.
+    engine.close().await.unwrap();
+    let retention = Retention { one_minute_ms: None, ..retention };
+    let engine = open(&disk, &io, retention, first + 6 * DAY);
+    write(&engine, &mut model, &day(first + 5 * DAY)).await;
+    engine.downsample(Arc::default()).await.unwrap();
+    let found = rows(&engine.snapshot(), Resolution::OneMinute, &[], EVERYTHING).await;
+    assert!(found.keys().all(|(_, end)| *end > first + 4 * DAY) && !found.is_empty());
+    engine.close().await.unwrap();
+}

@@ -6,7 +6,8 @@
 use crate::model::{Resolution, Span, TimeRange};
 use crate::storage::manifest::BlockMeta;
 
-/// How long samples and their rollups are kept, in milliseconds. `None`: for ever.
+/// How long samples and their rollups are kept, in milliseconds. `None`: for ever. Rollups that
+/// are kept for 0 ms are never written; coarser ones are made of them all the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {
     pub raw_ms: Option<i64>,

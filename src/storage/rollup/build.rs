@@ -11,7 +11,7 @@ use crate::model::{Resolution, Samples, Span, Timestamp};
 use crate::storage::error::StorageError;
 use crate::storage::plan::WINDOW_MS;
 use crate::storage::rollup::file::{BuiltSpan, FileFacts, span_at};
-use crate::storage::rollup::plan::day_start;
+use crate::storage::rollup::plan::{Floors, day_start};
 use crate::storage::rollup::upload::{NewRollupFile, Target};
 use crate::storage::snapshot::Snapshot;
 use crate::storage::wal::Lsn;
@@ -37,10 +37,11 @@ pub(crate) struct Built {
 }
 
 /// Builds the spans that begin at `first`, `first + 2 h`, … up to `last`, all of one day.
-/// Labels that are new get a column.
+/// Labels that are new get a column. Of a resolution that the floors let go there is no file.
 pub(crate) fn build_run(
     target: &Target,
     source: &Source,
+    floors: &Floors,
     (first, last): (Timestamp, Timestamp),
     labels: &mut LabelColumns,
     stop: &AtomicBool,
@@ -56,8 +57,11 @@ pub(crate) fn build_run(
     }
     let mut files = Vec::with_capacity(Resolution::ALL.len());
     for resolution in Resolution::ALL {
+        // Rows that are not kept are made only for the coarser ones.
+        let is_kept = !floors.expired(resolution, last);
         let path = file_path(resolution, first);
-        files.push(NewRollupFile::create(target, path, resolution, labels)?);
+        let new = || NewRollupFile::create(target, path, resolution, labels);
+        files.push(is_kept.then(new).transpose()?);
     }
     let starts = (first..=last).step_by(usize::try_from(WINDOW_MS).unwrap_or(usize::MAX));
     let mut spans: Vec<BuiltSpan> = starts
@@ -78,7 +82,9 @@ pub(crate) fn build_run(
         reader.read(one, range, &mut samples)?;
         roll_up(&samples, &mut rows);
         for (rows, file) in rows.iter().zip(&mut files) {
-            file.push(&one.labels, rows)?;
+            if let Some(file) = file {
+                file.push(&one.labels, rows)?;
+            }
         }
         count(&rows[0], run, &mut spans);
     }
@@ -87,7 +93,7 @@ pub(crate) fn build_run(
         return Err(StorageError::Internal(format!("a source of a rollup is damaged: {warning}")));
     }
     let mut built = Built { files: Vec::new(), spans: spans.clone() };
-    for file in files {
+    for file in files.into_iter().flatten() {
         built.files.extend(file.finish(spans.clone())?);
     }
     Ok(built)

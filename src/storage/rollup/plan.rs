@@ -37,7 +37,14 @@ impl Floors {
         self.raw.is_some_and(|raw| start < raw)
     }
 
-    fn expired(&self, resolution: Resolution, start: Timestamp) -> bool {
+    /// Lets rows of buckets that end at or before `before` go.
+    pub(crate) fn raise(&mut self, resolution: Resolution, before: Timestamp) {
+        let floor = self.rows.entry(resolution).or_insert(before);
+        *floor = (*floor).max(before);
+    }
+
+    /// Whether rows of the span are not to be kept.
+    pub(crate) fn expired(&self, resolution: Resolution, start: Timestamp) -> bool {
         self.rows.get(&resolution).is_some_and(|floor| span_at(start).end <= *floor)
     }
 }
@@ -132,8 +139,9 @@ impl Situation<'_> {
         }
         Resolution::ALL.into_iter().any(|resolution| {
             match self.built.get(&resolution).and_then(|spans| spans.get(&start)) {
+                _ if self.floors.expired(resolution, start) => false,
                 Some(span) => !self.fresh.is_built(span),
-                None => !self.floors.expired(resolution, start),
+                None => true,
             }
         })
     }

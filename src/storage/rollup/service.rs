@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::model::{Resolution, Timestamp};
 use crate::storage::error::StorageError;
-use crate::storage::plan::Failures;
+use crate::storage::plan::{Failures, WINDOW_MS, window_start};
 use crate::storage::rollup::location::{self, Located};
 use crate::storage::rollup::plan::{Floors, Which};
 use crate::storage::rollup::status::{DownsampleProgress, DownsampleReport, RollupStatus};
@@ -119,10 +119,7 @@ impl Rollups {
 
     /// Lets whole files go whose last bucket ends at or before `before`.
     pub(crate) fn drop_before(&self, resolution: Resolution, before: Timestamp) {
-        let mut floors = self.shared.floors.lock();
-        let floor = floors.rows.entry(resolution).or_insert(before);
-        *floor = (*floor).max(before);
-        drop(floors);
+        self.shared.floors.lock().raise(resolution, before);
         self.ring();
     }
 
@@ -245,7 +242,14 @@ impl Thread<'_> {
         let newest = self.store.state.with(|state| state.tombstones.last().map(|last| last.id));
         self.store.rollups_know.fetch_max(newest.unwrap_or(0), Ordering::AcqRel);
         self.worker.empty_trash();
-        let floors = self.shared.floors.lock().clone();
+        let mut floors = self.shared.floors.lock().clone();
+        for resolution in Resolution::ALL {
+            if self.store.options.retention.rollup_ms(resolution) == Some(0) {
+                // The window that is still being written has rows to come.
+                let now_ms = self.store.clock.now_ms();
+                floors.raise(resolution, window_start(now_ms).saturating_add(WINDOW_MS));
+            }
+        }
         self.worker.drop_expired(&floors)?;
         *self.shared.running.lock() = Some(Arc::clone(&progress));
         let built = self.worker.build(which, &progress, &self.shared.stop);

@@ -23,11 +23,10 @@ use crate::storage::state::State;
 impl Worker {
     /// Drops whole files whose last span ends at or before the floor of their resolution.
     pub(crate) fn drop_expired(&mut self, wanted: &Floors) -> Result<(), StorageError> {
-        let Some(opened) = &self.opened else { return Ok(()) };
+        let Some(opened) = &mut self.opened else { return Ok(()) };
         let mut floors = opened.floors.clone();
         for (resolution, floor) in &wanted.rows {
-            let known = floors.rows.entry(*resolution).or_insert(*floor);
-            *known = (*known).max(*floor);
+            floors.raise(*resolution, *floor);
         }
         floors.raw = floors.raw.max(wanted.raw);
         let expired = |file: &RollupFile| {
@@ -35,6 +34,8 @@ impl Worker {
         };
         let any = opened.files.iter().any(|file| expired(file));
         if !any && floors.raw == opened.floors.raw {
+            // The next manifest says so: until then there is nothing that it would be wrong about.
+            opened.floors = floors;
             return Ok(());
         }
         let kept = opened.files.iter().filter(|file| !expired(file)).cloned().collect();
@@ -108,7 +109,7 @@ impl Worker {
         let outcome = runs(&job.build, &built(&files)).into_iter().try_for_each(|run| {
             // Blocks that are replaced meanwhile stay on disk no longer than this run reads them.
             let source = source_of(&self.store.state.load());
-            let built = build_run(&self.target, &source, run, &mut labels, stop)?;
+            let built = build_run(&self.target, &source, &floors, run, &mut labels, stop)?;
             built_spans.extend(built.spans.iter().map(|span| (span.start_ms, *span)));
             uploaded.extend(built.files);
             Ok(())
