@@ -18,6 +18,7 @@ pub(crate) mod pace;
 pub mod resolution;
 pub mod rollup_scan;
 pub mod scan;
+pub(crate) mod stop;
 
 pub mod catalog;
 

@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::clock::Clock;
 use crate::query::error::QueryError;
 use crate::query::limits::{Admission, QueryLimits, QueryOptions, QueryUsage};
+use crate::query::stop::Stop;
 
 /// Planning and running recurse into expressions, which may be hundreds deep in SQL and thousands
 /// in PromQL. Only what is used of a stack takes memory.
@@ -112,6 +113,7 @@ impl QuerySession {
         QueryTask {
             context: Arc::new(context),
             usage: Arc::new(QueryUsage::new(limits)),
+            stop: Arc::default(),
             pool,
             partitions_max: self.options.threads.max(1),
         }
@@ -144,10 +146,12 @@ impl QuerySession {
     }
 
     /// Waits for a turn, then lets work run on the session's threads that hands over what it
-    /// makes piece by piece. The turn and the timeout last until the last piece was taken.
+    /// makes piece by piece. The turn and the timeout last until the last piece was taken; after
+    /// that `stop` is set.
     pub(crate) async fn feed<T, W, F>(
         &self,
         timeout: Duration,
+        stop: &Arc<Stop>,
         work: W,
     ) -> Result<Feed<T>, QueryError>
     where
@@ -160,7 +164,8 @@ impl QuerySession {
             return Err(QueryError::Canceled { phase: "shutdown" });
         };
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD_MAX);
-        let work = tokio::time::timeout(timeout.saturating_sub(queued), work(sender.clone()));
+        let left = timeout.saturating_sub(queued);
+        let work = tokio::time::timeout(left, work(sender.clone()));
         let task = threads.spawn(async move {
             let _turn = turn;
             tokio::select! {
@@ -168,7 +173,14 @@ impl QuerySession {
                 () = sender.closed() => Err(QueryError::Canceled { phase: "execution" }),
             }
         });
-        Ok(Feed { pieces, task: AbortOnDrop(task) })
+        // What does not wait cannot be late by itself.
+        let too_long = Arc::clone(stop);
+        let watch = AbortOnDrop(threads.spawn(async move {
+            tokio::time::sleep(left).await;
+            too_long.set(too_late("execution", timeout));
+        }));
+        let stop = StopOnDrop(Arc::clone(stop));
+        Ok(Feed { pieces, task: AbortOnDrop(task), _watch: watch, _stop: stop })
     }
 
     /// Waits for a turn; says how long that took.
@@ -204,6 +216,8 @@ fn too_late(phase: &'static str, limit: Duration) -> QueryError {
 pub(crate) struct Feed<T> {
     pieces: mpsc::Receiver<T>,
     task: AbortOnDrop<Result<(), QueryError>>,
+    _watch: AbortOnDrop<()>,
+    _stop: StopOnDrop,
 }
 
 impl<T> Feed<T> {
@@ -228,6 +242,15 @@ pub(crate) struct Ran<T> {
 }
 
 #[derive(Debug)]
+struct StopOnDrop(Arc<Stop>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.set(QueryError::Canceled { phase: "execution" });
+    }
+}
+
+#[derive(Debug)]
 struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 
 impl<T> Drop for AbortOnDrop<T> {
@@ -242,6 +265,7 @@ pub(crate) struct QueryTask {
     pub(crate) context: Arc<TaskContext>,
     pub(crate) usage: Arc<QueryUsage>,
     pub(crate) partitions_max: usize,
+    pub(crate) stop: Arc<Stop>,
     pool: Arc<dyn MemoryPool>,
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::clock::Clock;
 use crate::query::catalog::{CATALOG, OneCatalog, RAW_SCHEMA, SnapshotCatalog, physical_rules};
 use crate::query::session::{Feed, QueryTask};
+use crate::query::stop::stoppable;
 use crate::query::{QueryLimits, QueryOptions, QuerySession};
 use crate::sql::error::SqlError;
 use crate::sql::functions::{self, PromqlContext};
@@ -88,7 +89,7 @@ impl SqlEngine {
             run.hand_on(pieces).await;
             Ok(())
         };
-        let mut feed = session.feed(query.limits.timeout, work).await?;
+        let mut feed = session.feed(query.limits.timeout, &task.stop, work).await?;
         let schema = match feed.next().await? {
             Some(Piece::Schema(schema)) => schema,
             Some(Piece::Failed(error)) => return Err(error),
@@ -258,6 +259,7 @@ impl Run {
             .with_allow_statements(false);
         reads.verify_plan(&plan)?;
         let plan = self.state.create_physical_plan(&plan).await?;
+        let plan = stoppable(plan, &self.task.stop)?;
         let context = TaskContext::from(&self.state)
             .with_runtime(Arc::clone(&self.task.context.runtime_env()));
         Ok(execute_stream(plan, Arc::new(context))?)

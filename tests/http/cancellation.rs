@@ -47,6 +47,17 @@ const SLOW: &[&str] = &[
     r#"histogram_quantile(0.9, label_replace(m, "le", "$1", "i", "(.*)"))"#,
 ];
 
+/// The same for SQL: joins that find nothing for long or much at once, sorts, groups.
+const SLOW_SQL: &[&str] = &[
+    "SELECT count(*) FROM m a, m b WHERE a.value + b.value < 0",
+    "SELECT count(*) FROM m a JOIN m b ON a.value < b.value",
+    "SELECT count(*) FROM m a JOIN m b ON a.time = b.time AND a.value + b.value > 5",
+    "SELECT a.value FROM m a CROSS JOIN m b ORDER BY a.value + b.value LIMIT 5",
+    "SELECT sum(v) FROM (SELECT value % 1000 AS k, median(value) AS v FROM generate_series(1, \
+     20000000) GROUP BY k)",
+    "SELECT value FROM generate_series(1, 20000000) ORDER BY sin(value)",
+];
+
 async fn start() -> Api {
     let queries = QueryOptions { threads: 2, ..QueryOptions::default() };
     let api = Api::start_with(HttpOptions::default(), queries).await;
@@ -108,6 +119,22 @@ async fn a_query_ends_with_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_statement_ends_with_its_connection() {
+    let api = start().await;
+    for query in SLOW_SQL {
+        let asked = form(&[("query", query), ("timeout", "60s")]);
+        let mut stream = TcpStream::connect(api.url.strip_prefix("http://").unwrap()).unwrap();
+        write!(stream, "GET /api/v1/sql?{asked} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        tokio::time::sleep(RUNS).await;
+        assert!(api.service.queries().running_tasks() > 0, "{query} should still be running");
+        drop(stream);
+        let ended = all_ended(&api).await;
+        println!("{query} ended {ended:?} after its connection");
+        assert!(ended < ENDED_WITHIN, "{query}: {ended:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_query_ends_when_its_time_is_over() {
     let api = start().await;
     for query in ["mad_over_time(long[30m])", "quantile(0.9, m)"] {
@@ -117,6 +144,17 @@ async fn a_query_ends_when_its_time_is_over() {
         assert_eq!(answer.status, 503, "{query}: {}", answer.text());
         assert_eq!(answer.json()["errorType"], "timeout", "{query}");
         let ended = all_ended(&api).await;
+        assert!(late < ENDED_WITHIN && ended < ENDED_WITHIN, "{query}: {late:?}, {ended:?}");
+    }
+    for query in SLOW_SQL {
+        let since = Instant::now();
+        let asked = form(&[("query", query), ("timeout", "300ms")]);
+        let answer = api.get(&format!("/api/v1/sql?{asked}")).await;
+        let late = since.elapsed().saturating_sub(Duration::from_millis(300));
+        assert_eq!(answer.status, 503, "{query}: {}", answer.text());
+        assert_eq!(answer.json()["errorType"], "timeout", "{query}");
+        let ended = all_ended(&api).await;
+        println!("{query} was {late:?} late, and ended {ended:?} later");
         assert!(late < ENDED_WITHIN && ended < ENDED_WITHIN, "{query}: {late:?}, {ended:?}");
     }
 }
