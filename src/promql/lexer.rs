@@ -376,7 +376,7 @@ impl Lexer<'_> {
         if is_number && self.scan_duration() {
             return Ok(TokenKind::Duration);
         }
-        if self.at == start || self.peek().is_some_and(is_word) {
+        if self.at == start {
             self.advance();
         }
         let message = format!("bad number or duration syntax: \"{}\"", &self.text[start..self.at]);
@@ -456,7 +456,12 @@ impl Lexer<'_> {
             // Of `ms`; what is no unit is told when its value is needed.
             self.accept('s');
             if !self.peek().is_some_and(|char| char.is_ascii_digit()) {
-                return !self.peek().is_some_and(is_word);
+                let ends = !self.peek().is_some_and(is_word);
+                if !ends {
+                    // The error shows what comes too much.
+                    self.advance();
+                }
+                return ends;
             }
             self.skip_while(|char| char.is_ascii_digit());
         }
@@ -633,6 +638,22 @@ mod tests {
         for wrong in ["1__0", "1_", "1e", "1e+", "2.5.", "100..4", "0deadbeef", "1_e3", "5m1", "0x"]
         {
             assert!(error(wrong).starts_with("bad number or duration syntax"), "{wrong}");
+        }
+        // As much is shown as was read.
+        for (wrong, shown) in [
+            ("1a", "1"),
+            ("5x", "5"),
+            ("5mm", "5mm"),
+            ("5m1", "5m1"),
+            ("5m1x", "5m1"),
+            ("0deadbeef", "0de"),
+            ("1.2.3", "1.2."),
+            ("2.5.", "2.5."),
+            ("100..4", "100.."),
+            ("0xg", "0x"),
+        ] {
+            let expected = format!("bad number or duration syntax: \"{shown}\"");
+            assert_eq!(error(wrong), expected, "{wrong}");
         }
     }
 

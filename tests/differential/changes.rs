@@ -138,7 +138,12 @@ async fn is_towards_zero(prometheus: &Api, aether: &Api, call: &CallText<'_>, at
     let (bracket, end) = (call.argument.rfind('[').unwrap(), call.argument.rfind(']').unwrap());
     let range = call.argument[bracket + 1..end].split(':').next().unwrap();
     let range_s: f64 = range.trim_end_matches('s').parse().unwrap();
-    let offset = call.argument[end + 1..].trim().strip_prefix("offset ");
+    let shift = call.argument[end + 1..].trim();
+    if shift.contains('@') {
+        // Pinned to another time than that of the difference.
+        return false;
+    }
+    let offset = shift.strip_prefix("offset ");
     let offset_s: f64 = offset.map_or(0.0, |text| text.trim_end_matches('s').parse().unwrap());
     // Milliseconds are exact where seconds since 1970 lose digits.
     let end_ms = at_ms as f64 - offset_s * 1e3;

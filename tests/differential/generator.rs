@@ -126,7 +126,8 @@ fn selector(random: &mut Random, names: &[String]) -> String {
 }
 
 fn offset(random: &mut Random) -> &'static str {
-    pick(random, &["", "", "", "", " offset 3s", " offset 10s", " offset -2s"])
+    let shifts = [" offset 3s", " offset 10s", " offset -2s", " @ end()", " @ start() offset 3s"];
+    if random.below(2) == 0 { pick(random, &shifts) } else { "" }
 }
 
 fn range_call(random: &mut Random, names: &[String], depth: u32) -> String {

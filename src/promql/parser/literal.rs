@@ -6,7 +6,10 @@ use crate::model::labels::quote;
 pub(crate) fn number(source: &str) -> Result<f64, String> {
     let digits: String = source.chars().filter(|char| *char != '_').collect();
     if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        return i64::from_str_radix(hex, 16).map(|value| value as f64).map_err(|_| range(source));
+        return i64::from_str_radix(hex, 16)
+            .map(|value| value as f64)
+            // Beyond 64 bits Go takes it for a float, which would need an exponent.
+            .map_err(|_| wrong(source, "invalid syntax"));
     }
     if digits.len() > 1
         && digits.starts_with('0')
@@ -15,16 +18,16 @@ pub(crate) fn number(source: &str) -> Result<f64, String> {
     {
         return Ok(value as f64);
     }
-    let value: f64 =
-        digits.parse().map_err(|_| format!("error parsing number: {}", quote(source)))?;
+    let value: f64 = digits.parse().map_err(|_| wrong(source, "invalid syntax"))?;
     if value.is_infinite() && !source.eq_ignore_ascii_case("inf") {
-        return Err(range(source));
+        return Err(wrong(source, "value out of range"));
     }
     Ok(value)
 }
 
-fn range(source: &str) -> String {
-    format!("error parsing number: {}: value out of range", quote(source))
+/// In Go's words.
+fn wrong(source: &str, reason: &str) -> String {
+    format!("error parsing number: strconv.ParseFloat: parsing {}: {reason}", quote(source))
 }
 
 const UNITS: [(&str, i64); 7] = [
