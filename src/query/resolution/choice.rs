@@ -18,6 +18,8 @@ pub struct Stored<'a> {
     pub raw: Option<Span>,
     pub rounding: &'a Rounding,
     pub series: u64,
+    /// Columns of a row that are read.
+    pub columns: u64,
     /// From one sample of a series to the next.
     pub interval_ms: i64,
 }

@@ -24,10 +24,21 @@ fn all_clean(end: i64) -> [(Resolution, Vec<Span>); 3] {
 
 /// What answers, as text; times in minutes.
 fn chosen(shape: WindowShape, grid: Grid, cap: &str, costs: &RollupCosts) -> String {
+    chosen_of((100, 2), shape, grid, cap, costs)
+}
+
+fn chosen_of(
+    (series, columns): (u64, u64),
+    shape: WindowShape,
+    grid: Grid,
+    cap: &str,
+    costs: &RollupCosts,
+) -> String {
     let clean = all_clean(100 * DAY);
     let raw = Some(Span { start: 0, end: 100 * DAY });
     let rounding = &Rounding::default();
-    let stored = Stored { clean: &clean, raw, rounding, series: 100, interval_ms: 15_000 };
+    let interval_ms = 15_000;
+    let stored = Stored { clean: &clean, raw, rounding, series, columns, interval_ms };
     let demand = shape.demand(grid, rounding);
     let stretches = choose(&demand, &stored, cap.parse().unwrap(), costs);
     shown(stretches.map_or_else(Vec::new, |choice| choice.stretches))
@@ -94,6 +105,9 @@ fn rollups_answer_only_if_that_pays() {
     // One window of five minutes is read raw, and so is what 1m rows hardly shorten.
     assert_eq!(chosen(shape(HOUR, 0), Grid::instant(DAY), "auto", &costs), "");
     assert_eq!(chosen(shape(HOUR, 0), month, "1m", &costs), "");
+    // A row of 5 m stands for twenty samples: that pays for two columns, not for seven.
+    assert!(chosen_of((1000, 2), shape(HOUR, 0), month, "5m", &costs).starts_with("5m "));
+    assert_eq!(chosen_of((1000, 7), shape(HOUR, 0), month, "5m", &costs), "");
 }
 
 #[test]
@@ -179,7 +193,7 @@ proptest! {
         let clean = Resolution::ALL.map(|resolution| (resolution, spans(&holes, 2 * HOUR)));
         let raw = Some(Span { start: 0, end: 100 * DAY });
         let stored =
-            Stored { clean: &clean, raw, rounding: &rounding, series: 3, interval_ms: 15_000 };
+            Stored { clean: &clean, raw, rounding: &rounding, series: 3, columns: 2, interval_ms: 15_000 };
         let Some(Choice { stretches, .. }) =
             choose(&demand, &stored, cap, &RollupCosts::FREE) else { return Ok(()) };
         let raw = stretches.iter().filter(|stretch| stretch.source == Source::Raw);

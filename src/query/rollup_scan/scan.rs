@@ -87,6 +87,7 @@ impl RollupScan {
             raw: raw.map(|raw| Span { start: raw.start().saturating_sub(1), end: raw.end() }),
             rounding: request.rounding,
             series: request.series.len() as u64,
+            columns: kernel.columns().names().count() as u64,
             interval_ms: interval_ms(view),
         };
         let Choice { stretches, is_needed } =
