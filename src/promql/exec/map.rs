@@ -8,11 +8,11 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 
 use crate::model::is_stale;
-use crate::promql::exec::matrix::Matrix;
+use crate::promql::exec::matrix::{Cells, Matrix};
+use crate::query::QueryError;
 use crate::query::batch::{VectorBatches, VectorRows, vector_batch};
 use crate::query::node::{BatchStream, Node, NodeExec, Run, yield_after};
 use crate::query::pace::Pace;
-use crate::query::{ABSENT, QueryError};
 
 /// Changes the cells of one row in place; absent cells stay absent.
 pub(crate) type RowFn = Arc<dyn Fn(&mut [f64]) + Send + Sync>;
@@ -174,22 +174,23 @@ pub(crate) struct MergedRows {
     steps: usize,
     places: hashbrown::HashMap<u32, usize>,
     numbers: Vec<u32>,
-    values: Vec<f64>,
+    cells: Cells,
 }
 
 impl MergedRows {
     pub(crate) fn new(steps: usize) -> Self {
-        Self { steps, places: Default::default(), numbers: Vec::new(), values: Vec::new() }
+        let cells = Cells::new(steps);
+        Self { steps, places: Default::default(), numbers: Vec::new(), cells }
     }
 
     /// The cells of output row `number`, absent at first.
     pub(crate) fn row(&mut self, number: u32) -> &mut [f64] {
         let place = *self.places.entry(number).or_insert_with(|| {
             self.numbers.push(number);
-            self.values.resize(self.numbers.len() * self.steps, ABSENT);
+            self.cells.push_absent();
             self.numbers.len() - 1
         });
-        &mut self.values[place * self.steps..][..self.steps]
+        self.cells.row_mut(place)
     }
 
     /// Fills in a row's cells; says whether none was there already.
@@ -213,7 +214,8 @@ impl MergedRows {
     ) -> Result<Vec<arrow::array::RecordBatch>, QueryError> {
         let mut batches = VectorBatches::new(&run.schema, self.steps);
         let mut pace = Pace::default();
-        for (number, row) in self.numbers.iter().zip(self.values.chunks_exact(self.steps.max(1))) {
+        for (place, number) in self.numbers.iter().enumerate() {
+            let row = self.cells.row(place);
             batches.row(*number).copy_from_slice(row);
             batches.end_row()?;
             pace.look(row.len()).await;
