@@ -52,6 +52,11 @@ pub trait Node: fmt::Debug + Send + Sync + 'static {
     /// Otherwise it has as many partitions as its first input.
     fn gathers(&self) -> bool;
 
+    /// Whether the rows of the one input come out as they go in: their order and partitions stay.
+    fn hands_on(&self) -> bool {
+        false
+    }
+
     /// Starts one partition. Nothing is done before the stream is polled.
     fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream>;
 }
@@ -94,16 +99,13 @@ impl<N: Node> NodeExec<N> {
         schema: SchemaRef,
         inputs: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Arc<dyn ExecutionPlan> {
-        let partitions = match inputs.first() {
-            Some(first) if !node.gathers() => first.properties().partitioning.partition_count(),
-            _ => 1,
-        };
-        Arc::new(Self::with_partitions(Arc::new(node), schema, inputs, partitions))
+        let equivalences = EquivalenceProperties::new(schema);
+        Arc::new(Self::with_properties(Arc::new(node), equivalences, inputs, 1))
     }
 
     /// A node without inputs.
     pub fn leaf(node: N, schema: SchemaRef, partitions: usize) -> Arc<dyn ExecutionPlan> {
-        Arc::new(Self::with_partitions(Arc::new(node), schema, Vec::new(), partitions))
+        Self::ordered_leaf(node, schema, partitions, None)
     }
 
     /// A node without inputs whose partitions each come in this order.
@@ -122,24 +124,27 @@ impl<N: Node> NodeExec<N> {
         &self.node
     }
 
-    fn with_partitions(
-        node: Arc<N>,
-        schema: SchemaRef,
-        inputs: Vec<Arc<dyn ExecutionPlan>>,
-        partitions: usize,
-    ) -> Self {
-        Self::with_properties(node, EquivalenceProperties::new(schema), inputs, partitions)
-    }
-
+    /// `equivalences` and `partitions` are those of a node that does not take them from its input.
     fn with_properties(
         node: Arc<N>,
         equivalences: EquivalenceProperties,
         inputs: Vec<Arc<dyn ExecutionPlan>>,
         partitions: usize,
     ) -> Self {
+        let input = inputs.first().map(|input| input.properties());
+        let (equivalences, partitioning) = match input {
+            Some(input) if node.hands_on() => {
+                (input.eq_properties.clone(), input.partitioning.clone())
+            }
+            Some(input) if !node.gathers() => {
+                let partitions = input.partitioning.partition_count();
+                (equivalences, Partitioning::UnknownPartitioning(partitions))
+            }
+            _ => (equivalences, Partitioning::UnknownPartitioning(partitions)),
+        };
         let properties = PlanProperties::new(
             equivalences,
-            Partitioning::UnknownPartitioning(partitions),
+            partitioning,
             EmissionType::Incremental,
             Boundedness::Bounded,
         )
@@ -184,14 +189,9 @@ impl<N: Node> ExecutionPlan for NodeExec<N> {
         children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let partitions = match children.first() {
-            Some(first) if !self.node.gathers() => {
-                first.properties().partitioning.partition_count()
-            }
-            _ => self.properties.partitioning.partition_count(),
-        };
-        // Only leaves are ordered, and they keep their order.
+        // Of those that do not hand on their input, only leaves are ordered, and keep their order.
         let equivalences = self.properties.eq_properties.clone();
+        let partitions = self.properties.partitioning.partition_count();
         let node = Arc::clone(&self.node);
         Ok(Arc::new(Self::with_properties(node, equivalences, children, partitions)))
     }
@@ -217,7 +217,7 @@ impl<N: Node> ExecutionPlan for NodeExec<N> {
     }
 
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![false; self.inputs.len()]
+        vec![self.node.hands_on(); self.inputs.len()]
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

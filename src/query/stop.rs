@@ -99,6 +99,10 @@ impl Node for GiveWay {
         false
     }
 
+    fn hands_on(&self) -> bool {
+        true
+    }
+
     fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
         Ok(run.input()?.boxed())
     }
