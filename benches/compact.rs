@@ -6,60 +6,32 @@
 #[expect(dead_code, reason = "other data sets are for other benches")]
 #[path = "../tests/columnar/data.rs"]
 mod data;
+mod store;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aetherdb::clock::SystemClock;
-use aetherdb::ingest::SeriesResolver;
-use aetherdb::model::SampleBatch;
-use aetherdb::storage::vfs::RealVfs;
-use aetherdb::storage::{Engine, ReplayProgress, StorageOptions, WalSync};
-use aetherdb::telemetry::Telemetry;
+use aetherdb::storage::{StorageOptions, WalSync};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 
 use data::DataSet;
 
-fn open(dir: &Path) -> Arc<Engine> {
-    let options = StorageOptions {
+fn options(dir: &Path) -> StorageOptions {
+    StorageOptions {
         wal_sync: WalSync::Never,
         wal_segment_bytes: 1 << 20,
         rollups: false,
         ..StorageOptions::new(dir)
-    };
-    let telemetry = Arc::new(Telemetry::default());
-    let (clock, progress) = (Arc::new(SystemClock::new()), ReplayProgress::default());
-    Engine::open(options, Arc::new(RealVfs), clock, telemetry, &progress).unwrap()
+    }
 }
 
 /// A store with the set in one block for each two hours.
 async fn fill(dir: &Path, set: &DataSet) {
-    let engine = open(dir);
-    let mut series = Vec::new();
-    engine.resolver().register(None, &[], &set.labels, &mut series).unwrap();
-    for (series, (timestamps, values)) in series.iter().zip(&set.columns) {
-        let mut batch = SampleBatch::default();
-        for (at, value) in timestamps.iter().zip(values) {
-            batch.push(*series, *at, *value);
-        }
-        engine.append(batch).await.unwrap();
-    }
+    let engine = store::open(options(dir));
+    store::fill(&engine, set).await;
     engine.close().await.unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 fn compact(c: &mut Criterion) {
@@ -82,8 +54,8 @@ fn compact(c: &mut Criterion) {
                 let mut took = Duration::ZERO;
                 for _ in 0..rounds {
                     let work = dir.path().join("work");
-                    copy(&filled, &work);
-                    let engine = open(&work);
+                    store::copy(&filled, &work);
+                    let engine = store::open(options(&work));
                     #[expect(clippy::disallowed_methods, reason = "a bench measures")]
                     let started = Instant::now();
                     let report = runtime.block_on(engine.compact()).unwrap();

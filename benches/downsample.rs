@@ -7,20 +7,17 @@
 #[path = "../tests/columnar/data.rs"]
 #[expect(dead_code, reason = "shared with the other benches and the tests")]
 mod data;
+mod store;
 
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aetherdb::clock::SystemClock;
 use aetherdb::columnar::aggregate::{RollupColumns, roll_up_rows, roll_up_samples};
 use aetherdb::columnar::parquet::{LabelColumns, ROW_GROUP_ROWS, RollupFileWriter};
-use aetherdb::ingest::SeriesResolver;
-use aetherdb::model::{METRIC_NAME, Resolution, SampleBatch, Samples};
-use aetherdb::storage::vfs::RealVfs;
-use aetherdb::storage::{Engine, ReplayProgress, StorageOptions, WalSync};
-use aetherdb::telemetry::Telemetry;
+use aetherdb::model::{METRIC_NAME, Resolution, Samples};
+use aetherdb::storage::{StorageOptions, WalSync};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use tokio::runtime::Runtime;
@@ -46,11 +43,11 @@ fn whole(c: &mut Criterion) {
                 let mut took = Duration::ZERO;
                 for _ in 0..rounds {
                     let work = dir.path().join("work");
-                    copy(&filled, &work);
+                    store::copy(&filled, &work);
                     // From the start on, since the server begins by itself.
                     #[expect(clippy::disallowed_methods, reason = "a bench measures")]
                     let started = Instant::now();
-                    let engine = open(&work, true);
+                    let engine = store::open(options(&work, true));
                     runtime.block_on(engine.downsample(Arc::default())).unwrap();
                     took += started.elapsed();
                     let status = engine.rollup_status().unwrap();
@@ -65,40 +62,17 @@ fn whole(c: &mut Criterion) {
     group.finish();
 }
 
-fn open(dir: &Path, rollups: bool) -> Arc<Engine> {
-    let options = StorageOptions { wal_sync: WalSync::Never, rollups, ..StorageOptions::new(dir) };
-    let telemetry = Arc::new(Telemetry::default());
-    let (clock, progress) = (Arc::new(SystemClock::new()), ReplayProgress::default());
-    Engine::open(options, Arc::new(RealVfs), clock, telemetry, &progress).unwrap()
+fn options(dir: &Path, rollups: bool) -> StorageOptions {
+    StorageOptions { wal_sync: WalSync::Never, rollups, ..StorageOptions::new(dir) }
 }
 
 /// A store with the set in one block for each day.
 async fn fill(dir: &Path, set: &DataSet) {
-    let engine = open(dir, false);
-    let mut series = Vec::new();
-    engine.resolver().register(None, &[], &set.labels, &mut series).unwrap();
-    for (series, (timestamps, values)) in series.iter().zip(&set.columns) {
-        let mut batch = SampleBatch::default();
-        for (at, value) in timestamps.iter().zip(values) {
-            batch.push(*series, *at, *value);
-        }
-        engine.append(batch).await.unwrap();
-    }
+    let engine = store::open(options(dir, false));
+    store::fill(&engine, set).await;
     engine.flush().await.unwrap();
     engine.compact().await.unwrap();
     engine.close().await.unwrap();
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 fn kernels(c: &mut Criterion) {

@@ -78,7 +78,9 @@ impl FromRequest<Arc<Service>> for SqlRequest {
         let short = document.query.unwrap_or_else(|| params.get("q").to_owned());
         let text = Some(params.get("query")).filter(|text| !text.is_empty()).unwrap_or(&short);
         if text.is_empty() {
-            return Err(ApiError::invalid_parameter("query", "there is no statement"));
+            let reason = "there is no statement: send it as query=… in a form, or as the body with \
+                          Content-Type application/sql";
+            return Err(ApiError::invalid_parameter("query", reason));
         }
         let mut query = SqlQuery::new(text, service.queries.limits());
         let timeout = either(document.timeout, "timeout");
