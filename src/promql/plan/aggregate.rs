@@ -13,7 +13,7 @@ use crate::promql::exec::leaf::Rows;
 use crate::promql::exec::select::{Choice, Choose, Quantile, SampleQuantile};
 use crate::promql::exec::table::{SeriesRow, SeriesTable, TableBuilder};
 use crate::promql::functions::range::{
-    RangeFunction, RangeKernel, SampleMean, SampleSpread, SampleSum, Window,
+    RangeFunction, RangeKernel, SampleFold, SampleState, Window,
 };
 use crate::promql::plan::selector::Wanted;
 use crate::promql::plan::{Planner, Vector, mistyped};
@@ -216,10 +216,14 @@ impl Planner {
                 })
             }
         };
+        let samples = |state| {
+            move |window: Window| -> Arc<dyn WindowKernel> {
+                Arc::new(SampleFold { state, window })
+            }
+        };
         let (range, aggregation) = match aggregate.op {
             AggregateOp::Sum => {
-                let make =
-                    |window: Window| -> Arc<dyn WindowKernel> { Arc::new(SampleSum(window)) };
+                let make = samples(SampleState::Sum);
                 let range = self.plan_range(operand, grid, Wanted::Kernel(&make)).await?;
                 (range, Aggregation::SumOfSamples)
             }
@@ -240,8 +244,7 @@ impl Planner {
                 (self.plan_range(operand, grid, Wanted::Kernel(&make)).await?, Aggregation::Group)
             }
             AggregateOp::Avg => {
-                let make =
-                    |window: Window| -> Arc<dyn WindowKernel> { Arc::new(SampleMean(window)) };
+                let make = samples(SampleState::Mean);
                 let range = self.plan_range(operand, grid, Wanted::Kernel(&make)).await?;
                 (range, Aggregation::AvgOfSamples)
             }
@@ -250,8 +253,7 @@ impl Planner {
                     AggregateOp::Stddev => Aggregation::StddevOfSamples,
                     _ => Aggregation::StdvarOfSamples,
                 };
-                let make =
-                    |window: Window| -> Arc<dyn WindowKernel> { Arc::new(SampleSpread(window)) };
+                let make = samples(SampleState::Spread);
                 (self.plan_range(operand, grid, Wanted::Kernel(&make)).await?, aggregation)
             }
             _ => return Err(mistyped(operand)),

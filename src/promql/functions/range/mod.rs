@@ -236,17 +236,37 @@ impl RangeKernel {
     }
 }
 
-/// The mean of all samples of a window, as a state that those of other series merge with.
-#[derive(Debug)]
-pub(crate) struct SampleMean(pub(crate) Window);
+/// What all samples of a window are folded to, as parts that merge with those of other series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SampleState {
+    Mean,
+    /// With what rounding took from it.
+    Sum,
+    Spread,
+}
 
-impl WindowKernel for SampleMean {
+/// The state of all samples of each window.
+#[derive(Debug)]
+pub(crate) struct SampleFold {
+    pub(crate) state: SampleState,
+    pub(crate) window: Window,
+}
+
+impl WindowKernel for SampleFold {
     fn name(&self) -> &str {
-        "mean"
+        match self.state {
+            SampleState::Mean => "mean",
+            SampleState::Sum => "sum",
+            SampleState::Spread => "spread",
+        }
     }
 
     fn width(&self) -> usize {
-        Mean::PARTS
+        match self.state {
+            SampleState::Mean => Mean::PARTS,
+            SampleState::Sum => Sum::PARTS,
+            SampleState::Spread => Spread::PARTS,
+        }
     }
 
     fn evaluate(
@@ -257,88 +277,32 @@ impl WindowKernel for SampleMean {
         out: &mut [f64],
     ) -> Result<(), QueryError> {
         drop_stale(samples);
-        fold::means((&samples.timestamps, &samples.values), &self.0, grid, out);
+        let columns = (&samples.timestamps[..], &samples.values[..]);
+        match self.state {
+            SampleState::Mean => fold::means(columns, &self.window, grid, out),
+            SampleState::Sum => fold::sums(columns, &self.window, grid, out),
+            SampleState::Spread => fold::spreads(columns, &self.window, grid, out),
+        }
         Ok(())
     }
 
     fn read_range(&self, grid: Grid) -> Option<TimeRange> {
-        self.0.read_range(grid)
+        self.window.read_range(grid)
     }
 
     fn look_cost(&self, samples: &Samples, grid: Grid) -> Option<usize> {
-        fold::sum_look_cost(samples, &self.0, grid)
+        match self.state {
+            SampleState::Mean | SampleState::Sum => {
+                fold::sum_look_cost(samples, &self.window, grid)
+            }
+            SampleState::Spread => None,
+        }
     }
 
     fn rollup(&self) -> Option<&dyn RollupKernel> {
-        (self.0.edges == Edges::Plain).then_some(self as &dyn RollupKernel)
-    }
-}
-
-/// The sum of all samples of a window with what rounding took from it, likewise.
-#[derive(Debug)]
-pub(crate) struct SampleSum(pub(crate) Window);
-
-impl WindowKernel for SampleSum {
-    fn name(&self) -> &str {
-        "sum"
-    }
-
-    fn width(&self) -> usize {
-        Sum::PARTS
-    }
-
-    fn evaluate(
-        &self,
-        _: &Labels,
-        samples: &mut Samples,
-        grid: Grid,
-        out: &mut [f64],
-    ) -> Result<(), QueryError> {
-        drop_stale(samples);
-        fold::sums((&samples.timestamps, &samples.values), &self.0, grid, out);
-        Ok(())
-    }
-
-    fn read_range(&self, grid: Grid) -> Option<TimeRange> {
-        self.0.read_range(grid)
-    }
-
-    fn look_cost(&self, samples: &Samples, grid: Grid) -> Option<usize> {
-        fold::sum_look_cost(samples, &self.0, grid)
-    }
-
-    fn rollup(&self) -> Option<&dyn RollupKernel> {
-        (self.0.edges == Edges::Plain).then_some(self as &dyn RollupKernel)
-    }
-}
-
-/// How all samples of a window are spread, likewise.
-#[derive(Debug)]
-pub(crate) struct SampleSpread(pub(crate) Window);
-
-impl WindowKernel for SampleSpread {
-    fn name(&self) -> &str {
-        "spread"
-    }
-
-    fn width(&self) -> usize {
-        Spread::PARTS
-    }
-
-    fn evaluate(
-        &self,
-        _: &Labels,
-        samples: &mut Samples,
-        grid: Grid,
-        out: &mut [f64],
-    ) -> Result<(), QueryError> {
-        drop_stale(samples);
-        fold::spreads((&samples.timestamps, &samples.values), &self.0, grid, out);
-        Ok(())
-    }
-
-    fn read_range(&self, grid: Grid) -> Option<TimeRange> {
-        self.0.read_range(grid)
+        // Rows do not say how their samples are spread.
+        let told = self.state != SampleState::Spread && self.window.edges == Edges::Plain;
+        told.then_some(self as &dyn RollupKernel)
     }
 }
 

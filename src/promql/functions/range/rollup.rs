@@ -16,7 +16,7 @@ use crate::promql::functions::range::kahan::{Mean, Sum};
 use crate::promql::functions::range::rate::Ends;
 use crate::promql::functions::range::window::{Merge, fold_sliding};
 use crate::promql::functions::range::{
-    Edges, RangeFunction, RangeKernel, SampleMean, SampleSum, Window, float, seconds,
+    Edges, RangeFunction, RangeKernel, SampleFold, SampleState, Window, float, seconds,
 };
 use crate::query::resolution::Rounding;
 use crate::query::rollup_scan::{RollupInput, RollupKernel};
@@ -130,9 +130,9 @@ impl RollupKernel for RangeKernel {
     }
 }
 
-impl RollupKernel for SampleMean {
+impl RollupKernel for SampleFold {
     fn shape(&self) -> WindowShape {
-        self.0.shape()
+        self.window.shape()
     }
 
     fn columns(&self) -> RollupColumnSet {
@@ -140,26 +140,16 @@ impl RollupKernel for SampleMean {
     }
 
     fn evaluate_rows(&self, _: &Labels, input: &RollupInput<'_>, out: &mut [f64]) {
-        let grid = input.grid;
-        Rows::of(input, &self.0).sums(|step, sum, count| {
-            put_parts(Mean::of_sum(sum, float(count)).parts(), step, grid, out);
-        });
-    }
-}
-
-impl RollupKernel for SampleSum {
-    fn shape(&self) -> WindowShape {
-        self.0.shape()
-    }
-
-    fn columns(&self) -> RollupColumnSet {
-        RollupColumnSet::COUNT.and(RollupColumnSet::SUM)
-    }
-
-    fn evaluate_rows(&self, _: &Labels, input: &RollupInput<'_>, out: &mut [f64]) {
-        let grid = input.grid;
-        Rows::of(input, &self.0)
-            .sums(|step, sum, _| put_parts([sum.sum, sum.lost], step, grid, out));
+        let (grid, rows) = (input.grid, Rows::of(input, &self.window));
+        match self.state {
+            SampleState::Mean => rows.sums(|step, sum, count| {
+                put_parts(Mean::of_sum(sum, float(count)).parts(), step, grid, out);
+            }),
+            SampleState::Sum => {
+                rows.sums(|step, sum, _| put_parts([sum.sum, sum.lost], step, grid, out));
+            }
+            SampleState::Spread => unreachable!("a spread has no rollup columns"),
+        }
     }
 }
 
