@@ -71,6 +71,7 @@ pub(crate) async fn status(
             "blocksDropped": status.retention.blocks,
             "samplesDropped": status.retention.samples,
             "bytesDropped": status.retention.bytes,
+            "rawFloorMs": status.retention.raw_floor_ms,
             "waiting": status.retention.waiting,
         },
         "recovery": {

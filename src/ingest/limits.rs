@@ -32,6 +32,8 @@ pub struct AcceptedTimes {
     pub now_ms: Timestamp,
     pub min: Timestamp,
     pub max: Timestamp,
+    /// What is older has been dropped, though it may not be as old as samples are kept.
+    dropped_before: Timestamp,
 }
 
 impl Default for Limits {
@@ -57,6 +59,7 @@ impl Limits {
             now_ms,
             min: self.past_ms_max.map_or(Timestamp::MIN, |past_ms| now_ms.saturating_sub(past_ms)),
             max: now_ms.saturating_add(self.future_ms_max),
+            dropped_before: Timestamp::MIN,
         }
     }
 }
@@ -65,6 +68,12 @@ impl AcceptedTimes {
     #[inline]
     pub fn contains(self, timestamp: Timestamp) -> bool {
         self.min <= timestamp && timestamp <= self.max
+    }
+
+    /// Takes nothing from before `dropped_before` either: nobody would ever see it.
+    pub fn exclude_dropped(&mut self, dropped_before: Timestamp) {
+        self.dropped_before = dropped_before;
+        self.min = self.min.max(dropped_before);
     }
 
     /// What is wrong with a timestamp that is not taken.
@@ -77,8 +86,12 @@ impl AcceptedTimes {
         }
         let behind = self.now_ms.saturating_sub(timestamp);
         let kept = self.now_ms.saturating_sub(self.min);
-        let message =
-            format!("the timestamp is {behind} ms old, and samples are kept for {kept} ms");
+        let message = if timestamp < self.dropped_before {
+            let before = self.dropped_before;
+            format!("the timestamp is {behind} ms old, and all before {before} has been dropped")
+        } else {
+            format!("the timestamp is {behind} ms old, and samples are kept for {kept} ms")
+        };
         (LineErrorCode::OldTimestamp, message)
     }
 }
@@ -98,5 +111,20 @@ mod tests {
         assert_eq!(message, "the timestamp is 1100 ms old, and samples are kept for 1000 ms");
         assert_eq!(times.refusal(6_000).0, LineErrorCode::FutureTimestamp);
         assert!(Limits::default().accepted_times(0).contains(Timestamp::MIN));
+    }
+
+    #[test]
+    fn what_would_be_dropped_at_once_is_not_taken() {
+        let mut times = Limits::default().accepted_times(5_000);
+        times.exclude_dropped(4_500);
+        assert!(times.contains(4_500) && !times.contains(4_499));
+        let (code, message) = times.refusal(4_400);
+        assert_eq!(code, LineErrorCode::OldTimestamp);
+        assert_eq!(message, "the timestamp is 600 ms old, and all before 4500 has been dropped");
+        let limits = Limits { past_ms_max: Some(1_000), ..Limits::default() };
+        let mut times = limits.accepted_times(5_000);
+        times.exclude_dropped(3_000);
+        let (_, message) = times.refusal(3_900);
+        assert_eq!(message, "the timestamp is 1100 ms old, and samples are kept for 1000 ms");
     }
 }

@@ -284,12 +284,22 @@ impl SeriesReader for BlockPartReader {
         range: TimeRange,
         out: &mut Samples,
     ) -> Result<ReadStats, StorageError> {
-        let cursor = match &mut self.cursor {
-            Some(cursor) => cursor,
-            none => none.insert(self.part.open()?.cursor()),
-        };
-        let stats = cursor.read(local, range, out).map_err(|error| self.part.failed(error))?;
+        let read = self.cursor()?.read(local, range, out);
+        let stats = read.map_err(|error| self.part.failed(error))?;
         Ok(ReadStats { samples: stats.samples, chunks: stats.chunks, bytes: stats.bytes })
+    }
+
+    fn holds(&mut self, local: u32, range: TimeRange) -> Result<bool, StorageError> {
+        self.cursor()?.holds(local, range).map_err(|error| self.part.failed(error))
+    }
+}
+
+impl BlockPartReader {
+    fn cursor(&mut self) -> Result<&mut BlockCursor, StorageError> {
+        match &mut self.cursor {
+            Some(cursor) => Ok(cursor),
+            none => Ok(none.insert(self.part.open()?.cursor())),
+        }
     }
 }
 

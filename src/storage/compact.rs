@@ -31,7 +31,6 @@ use crate::storage::snapshot::Snapshot;
 use crate::storage::state::State;
 use crate::storage::status::{CompactReport, CompactionStatus, MergeReport, RunningMerge};
 use crate::storage::store::Store;
-use crate::storage::tombstone::Tombstone;
 use crate::storage::vfs::temporary_path;
 
 /// Merges blocks, one after the other.
@@ -280,7 +279,7 @@ impl Compactor {
         let sources: Vec<_> = state.blocks.iter().filter(is_source).cloned().collect();
         check_space(store, plan)?;
         let id = store.new_file_id();
-        let written = self.write(store, id, plan, &sources, &state.tombstones);
+        let written = self.write(store, id, plan, &sources, state);
         let merged = written.inspect_err(|_| {
             // On a full disk these bytes are the first thing to give back. What cannot be removed
             // now is removed by the next start.
@@ -307,7 +306,7 @@ impl Compactor {
         id: u64,
         plan: &Compaction,
         sources: &[Arc<BlockPart>],
-        tombstones: &[Arc<Tombstone>],
+        state: &State,
     ) -> Result<Option<BlockMeta>, StorageError> {
         let metas = || sources.iter().map(|source| source.meta());
         let header = BlockHeader {
@@ -317,7 +316,9 @@ impl Compactor {
             lsn_last: metas().map(|meta| meta.lsn_last).max().unwrap_or_default(),
         };
         let parts = sources.iter().map(|source| Arc::clone(source) as Arc<dyn Part>).collect();
-        let source = Snapshot::new(parts, tombstones.to_vec(), Vec::new());
+        let tombstones = &state.tombstones;
+        let source = Snapshot::new(parts, tombstones.clone(), Vec::new());
+        let source = source.without_before(state.raw_floor);
         let mut observer = |samples| {
             if self.stopping.load(Ordering::Acquire) {
                 return Err(StorageError::ShuttingDown);
@@ -334,7 +335,7 @@ impl Compactor {
         let block = write_block(vfs, layout, id, header, &source, options, &mut observer)?;
         let Some(mut block) = block else { return Ok(None) };
         let metas: Vec<_> = metas().collect();
-        block.written = written(&block, &metas, tombstones);
+        block.written = written(&block, &metas, state);
         block.cleaned = tombstones.last().map_or(0, |tombstone| tombstone.id);
         let path = layout.block(id);
         vfs.rename(&temporary_path(&path), &path)?;
@@ -353,14 +354,18 @@ impl Work {
     }
 }
 
-/// The last write that touched each stretch of the merged block's window. A deletion is a write.
-fn written(merged: &BlockMeta, sources: &[&BlockMeta], tombstones: &[Arc<Tombstone>]) -> Vec<u64> {
+/// The last write that touched each stretch of the merged block's window. A deletion is a write;
+/// stretches that retention has left out have none.
+fn written(merged: &BlockMeta, sources: &[&BlockMeta], state: &State) -> Vec<u64> {
     let stretches = merged.stretches();
     let mut written = vec![0; stretches.len()];
     for (lsn, stretch) in written.iter_mut().zip(stretches) {
+        if state.raw_floor.is_some_and(|floor| stretch.end() < floor) {
+            continue;
+        }
         for source in sources {
             *lsn = (*lsn).max(source.written_in(stretch.start()).unwrap_or_default());
-            let applied = tombstones.iter().filter(|tombstone| {
+            let applied = state.tombstones.iter().filter(|tombstone| {
                 tombstone.range.overlaps(stretch) && source.is_touched_by(tombstone)
             });
             *lsn = applied.map(|tombstone| tombstone.lsn).fold(*lsn, u64::max);

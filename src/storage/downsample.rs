@@ -23,8 +23,8 @@ impl Engine {
         self.rollups().map(|rollups| rollups.status())
     }
 
-    /// Lets rollup files go whose last bucket ends at or before `before`. Returns at once; the
-    /// files go soon after, when nobody reads them any more.
+    /// Lets rollup rows go whose bucket ends at or before `before`, in whole windows of two hours.
+    /// Returns at once; soon after nobody sees them, and files that have no others are dropped.
     pub fn drop_rollups_before(&self, resolution: Resolution, before: Timestamp) {
         if let Some(rollups) = self.rollups() {
             rollups.drop_before(resolution, before);

@@ -23,7 +23,6 @@ use crate::storage::error::StorageError;
 use crate::storage::flush::Flusher;
 use crate::storage::metadata::MetadataStore;
 use crate::storage::options::StorageOptions;
-use crate::storage::part::Part;
 use crate::storage::plan::{self, Bounds, Failures, Situation, Step};
 use crate::storage::recovery::{self, Recovered};
 use crate::storage::rollup::Rollups;
@@ -206,7 +205,6 @@ impl Engine {
         let memtables = || state.generations().map(|generation| &generation.memtable);
         let head_range = memtables().filter_map(|memtable| memtable.time_range());
         let head_range = head_range.reduce(TimeRange::hull);
-        let block_ranges = state.blocks.iter().filter_map(|block| block.time_range());
         let (flushed_lsn, database_uuid) = {
             let manifest = self.store.manifest.lock();
             (manifest.state().flushed_lsn, manifest.uuid())
@@ -237,13 +235,16 @@ impl Engine {
             block_samples: blocks.iter().map(|block| block.samples).sum(),
             levels: LevelStatus::of(&blocks),
             compaction: self.compactor.status(),
-            retention: self.retention.lock().clone(),
+            retention: RetentionStatus {
+                raw_floor_ms: state.raw_floor,
+                ..self.retention.lock().clone()
+            },
             blocks,
             quarantined,
             last_flush,
             flush_error,
             recovery: self.recovery.clone(),
-            time_range: block_ranges.chain(head_range).reduce(TimeRange::hull),
+            time_range: state.snapshot().time_range(),
         }
     }
 

@@ -108,4 +108,11 @@ pub trait SeriesReader: Send {
         range: TimeRange,
         out: &mut Samples,
     ) -> Result<ReadStats, StorageError>;
+
+    /// Whether the series has a sample in `range`. Parts with an index need not decode values.
+    fn holds(&mut self, local: u32, range: TimeRange) -> Result<bool, StorageError> {
+        let mut samples = Samples::default();
+        self.read(local, range, &mut samples)?;
+        Ok(!samples.is_empty())
+    }
 }

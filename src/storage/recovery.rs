@@ -144,6 +144,7 @@ pub(crate) fn open(
         frozen: Vec::new(),
         active: Arc::new(Generation::new(first, known.flushed_lsn + 1)),
         tombstones: known.tombstones.values().cloned().map(Arc::new).collect(),
+        raw_floor: known.raw_floor,
         rollups: None,
     };
     let block_cache = Arc::new(BlockCache::new(options.block_cache_bytes_max));

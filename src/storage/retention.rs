@@ -1,7 +1,12 @@
-//! Retention: what is past its time, or more than there may be, goes by whole files.
+//! Retention: what is past its time, or more than there may be, goes.
 //!
-//! Samples never go before the rollups that are to outlive them: a block stays until every rollup
-//! that is kept longer is built from it and durable, however long that takes.
+//! There is one *floor*, a time at which a two-hour window begins: nobody sees samples before it,
+//! wherever they still lie. Blocks that lie wholly before it are dropped, the others are trimmed
+//! when a compaction writes them anew. The floor only rises, and the manifest remembers it.
+//!
+//! It never rises over samples that are not yet in the rollups that are to outlive them, however
+//! long that takes, nor beyond the newest sample, so that a clock that once went wrong does not
+//! keep later writes out.
 //!
 //! What a crash leaves: before the manifest's edit nothing has happened, after it files that no
 //! manifest names, which the next start removes.
@@ -9,12 +14,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Resolution, Span};
+use crate::model::{Resolution, TimeRange, Timestamp};
 use crate::storage::block_part::BlockPart;
 use crate::storage::engine::Engine;
 use crate::storage::error::StorageError;
 use crate::storage::manifest::Item;
-use crate::storage::plan::{Group, groups, is_covered, surplus, window_start};
+use crate::storage::plan::{
+    Group, are_inside, first_uncovered, groups, surplus, window_end, window_start,
+};
+use crate::storage::rollup::RollupView;
 use crate::storage::state::State;
 use crate::storage::store::Store;
 
@@ -52,18 +60,16 @@ impl Engine {
     /// Drops what is past its retention, or over its bound.
     pub(crate) fn drop_expired(&self) -> Result<Expiry, StorageError> {
         let store = &self.store;
-        let (retention, bytes_max) = (store.options.retention, store.options.retention_bytes);
         let now_ms = store.clock.now_ms();
-        let before = |kept_ms: i64| now_ms.saturating_sub(kept_ms);
         // No merge has one of the blocks as its source meanwhile.
         let _alone = self.compactor.alone();
         let state = store.state.load();
         let groups = groups(state.blocks.iter().map(|block| block.meta()));
-        let bytes_max = (bytes_max > 0).then_some(bytes_max);
-        let count = surplus(&groups, retention.raw_ms.map(before), bytes_max);
-        let (leaving, expiry) = self.ready(&state, &groups[..count], now_ms);
+        let (floor, expiry) = self.next_floor(&state, &groups, now_ms);
         self.drop_rollups(now_ms);
-        drop_groups(store, &state, leaving)?;
+        let is_below = |group: &Group| floor.is_some_and(|floor| group.range.end() < floor);
+        let leaving = &groups[..groups.partition_point(is_below)];
+        raise_floor(store, &state, floor, leaving)?;
         let mut status = self.retention.lock();
         status.waiting = expiry.reason();
         for group in leaving {
@@ -86,51 +92,86 @@ impl Engine {
         Ok(())
     }
 
-    /// The groups, oldest first, that may go now, and what the next one waits for.
-    fn ready<'a>(
-        &self,
-        state: &Arc<State>,
-        groups: &'a [Group],
-        now_ms: i64,
-    ) -> (&'a [Group], Expiry) {
-        let Some(rollups) = self.rollups().filter(|_| !groups.is_empty()) else {
-            return (groups, Expiry::Done);
-        };
-        let Some(view) = state.snapshot().rollups().cloned() else {
-            return (&[], Expiry::Unreachable);
-        };
-        let settled = Resolution::ALL.map(|resolution| (resolution, view.settled(resolution)));
-        let waits = |group: &Group| {
-            let uncovered = settled
-                .iter()
-                .filter(|(resolution, _)| self.outlives(*resolution, group, now_ms))
-                .find(|(_, spans)| !blocks_of(state, group).all(|block| may_go(block, spans)));
-            uncovered.map(|(resolution, _)| *resolution)
-        };
-        let waiting = groups
-            .iter()
-            .enumerate()
-            .find_map(|(index, group)| waits(group).map(|resolution| (index, resolution)));
-        let (ready, expiry) = match waiting {
-            Some((index, resolution)) => (&groups[..index], Expiry::NotIn(resolution)),
-            None => (groups, Expiry::Done),
-        };
-        // Once a part of a span's samples is gone, its rows must never be built from the rest. The
-        // rollups' manifest has to know it first.
-        if let Some(last) = ready.last() {
-            let floor = last.window.end().saturating_add(1);
-            if view.raw_floor().is_none_or(|known| known < floor) {
-                rollups.raw_expires(floor);
-                return (&[], Expiry::Told);
-            }
-        }
-        (ready, expiry)
+    /// Samples before it have been dropped, or are about to be: what is written there would never
+    /// be seen, nor get into rollups.
+    pub fn dropped_before(&self) -> Timestamp {
+        let known = self.store.state.with(|state| {
+            let told = state.rollups.as_ref().and_then(|rollups| rollups.floors.raw);
+            state.raw_floor.max(told)
+        });
+        known.unwrap_or(Timestamp::MIN)
     }
 
-    /// Whether rollups of the group's samples are to be there when the samples have gone.
-    fn outlives(&self, resolution: Resolution, group: &Group, now_ms: i64) -> bool {
-        let kept_ms = self.store.options.retention.rollup_ms(resolution);
-        kept_ms.is_none_or(|kept_ms| group.range.end() >= now_ms.saturating_sub(kept_ms))
+    /// How high the floor may be now, and what keeps it from being higher.
+    fn next_floor(
+        &self,
+        state: &Arc<State>,
+        groups: &[Group],
+        now_ms: i64,
+    ) -> (Option<Timestamp>, Expiry) {
+        let stay = |expiry| (state.raw_floor, expiry);
+        let snapshot = state.snapshot();
+        let Some(stored) = snapshot.time_range() else { return stay(Expiry::Done) };
+        let (retention, bytes_max) =
+            (self.store.options.retention, self.store.options.retention_bytes);
+        let by_time = retention.raw_ms.map_or(Timestamp::MIN, |kept_ms| {
+            window_start(now_ms.saturating_sub(kept_ms)).min(window_end(stored.end()))
+        });
+        let surplus = if bytes_max > 0 { surplus(groups, bytes_max) } else { 0 };
+        let surplus = &groups[..surplus];
+        let wanted = surplus.last().map_or(by_time, |group| group.floor().max(by_time));
+        if wanted <= stored.start() {
+            return stay(Expiry::Done);
+        }
+        let Some(rollups) = self.rollups() else { return (Some(wanted), Expiry::Done) };
+        let Some(view) = snapshot.rollups() else { return stay(Expiry::Unreachable) };
+        let uncovered = self.uncovered(state, view, wanted, now_ms);
+        let (ready, expiry) = match uncovered {
+            Some((start, resolution)) => (start, Expiry::NotIn(resolution)),
+            None => (wanted, Expiry::Done),
+        };
+        // To be over a bound is a reason to let whole blocks go, and none to hide a part of one.
+        let by_size = surplus.iter().map(Group::floor).take_while(|floor| *floor <= ready).last();
+        let floor = by_size.map_or(by_time.min(ready), |floor| floor.max(by_time.min(ready)));
+        if floor <= stored.start() {
+            return stay(expiry);
+        }
+        // Once a part of a span's samples is gone, its rows must never be built from the rest. The
+        // rollups' manifest has to know it first.
+        if view.raw_floor() < Some(floor) {
+            rollups.raw_expires(floor);
+            return stay(Expiry::Told);
+        }
+        (Some(floor), expiry)
+    }
+
+    /// Where the first window begins of which samples, before `before`, are missing in rollups that
+    /// are to be there when the samples have gone.
+    fn uncovered(
+        &self,
+        state: &State,
+        view: &RollupView,
+        before: Timestamp,
+        now_ms: i64,
+    ) -> Option<(Timestamp, Resolution)> {
+        let retention = &self.store.options.retention;
+        let of = |resolution| {
+            let kept_ms = retention.rollup_ms(resolution);
+            let kept = kept_ms.map_or(Timestamp::MIN, |kept_ms| now_ms.saturating_sub(kept_ms));
+            let within = TimeRange::new(kept, before.saturating_sub(1))?;
+            let settled = view.settled(resolution);
+            // A damaged block has nothing to give to rollups.
+            let blocks = state.blocks.iter().filter(|block| block.damage().is_none());
+            let in_blocks =
+                blocks.filter_map(|block| first_uncovered(block.meta(), &settled, within));
+            let memtables = state.generations().flat_map(|one| one.memtable.window_firsts());
+            let in_memory = memtables.filter_map(|(start, first)| {
+                let samples = TimeRange::new(first, window_end(start).saturating_sub(1))?;
+                (samples.overlaps(within) && !are_inside(samples, &settled)).then_some(start)
+            });
+            in_blocks.chain(in_memory).min().map(|start| (start, resolution))
+        };
+        Resolution::ALL.into_iter().filter_map(of).min()
     }
 
     fn drop_rollups(&self, now_ms: i64) {
@@ -144,26 +185,30 @@ impl Engine {
     }
 }
 
-/// A damaged block has nothing to give to rollups.
-fn may_go(block: &BlockPart, spans: &[Span]) -> bool {
-    block.damage().is_some() || is_covered(block.meta(), spans)
-}
-
 fn blocks_of<'a>(state: &'a State, group: &Group) -> impl Iterator<Item = &'a Arc<BlockPart>> {
     state.blocks.iter().filter(|block| group.ids.contains(&block.meta().id))
 }
 
-/// Takes the groups' blocks out of the manifest. Their files go with their last readers.
-fn drop_groups(store: &Store, state: &State, groups: &[Group]) -> Result<(), StorageError> {
+/// Raises the floor and takes the groups' blocks, which lie before it, out of the manifest. Their
+/// files go with their last readers.
+fn raise_floor(
+    store: &Store,
+    state: &State,
+    floor: Option<Timestamp>,
+    groups: &[Group],
+) -> Result<(), StorageError> {
     let leaving: Vec<&Arc<BlockPart>> =
         groups.iter().flat_map(|group| blocks_of(state, group)).collect();
-    if leaving.is_empty() {
+    let raised = floor.filter(|_| floor > state.raw_floor);
+    let raised = raised.map(|before_ms| Item::RawFloor { before_ms });
+    let removed = leaving.iter().map(|block| Item::RemoveBlock { id: block.meta().id });
+    let items: Vec<Item> = raised.into_iter().chain(removed).collect();
+    if items.is_empty() {
         return Ok(());
     }
-    let items: Vec<Item> =
-        leaving.iter().map(|block| Item::RemoveBlock { id: block.meta().id }).collect();
     store.manifest.lock().commit(&items)?;
     store.state.change(|state| {
+        state.raw_floor = floor;
         state.blocks.retain(|block| !leaving.iter().any(|leaving| Arc::ptr_eq(leaving, block)));
     });
     leaving.iter().for_each(|block| block.make_obsolete());

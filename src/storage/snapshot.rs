@@ -4,7 +4,7 @@
 //! later part's sample wins, which makes "last acknowledged write wins" hold over all parts.
 //!
 //! Tombstones take away from each part what they hide there, before parts are merged. Without
-//! tombstones nothing is looked at.
+//! tombstones nothing is looked at. What is before the floor of retention is not there for anybody.
 //!
 //! A damaged part does not fail the view: what can be read is served, and the view's warnings
 //! say what is missing. Ask for them after reading.
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use crate::model::{Labels, Matcher, Samples, TimeRange};
+use crate::model::{Labels, Matcher, Samples, TimeRange, Timestamp};
 use crate::storage::error::{ErrorKind, StorageError};
 use crate::storage::part::{Part, PartSeries, ReadStats, SeriesReader};
 use crate::storage::rollup::RollupView;
@@ -28,6 +28,8 @@ pub struct Snapshot {
     /// Oldest writes first; the head is last.
     parts: Vec<Arc<dyn Part>>,
     tombstones: Vec<Arc<Tombstone>>,
+    /// Samples before it are past their retention.
+    raw_floor: Option<Timestamp>,
     warnings: Arc<Warnings>,
     rollups: Option<RollupView>,
 }
@@ -90,7 +92,12 @@ impl Snapshot {
         for warning in warnings {
             known.add(warning);
         }
-        Self { parts, tombstones, warnings: Arc::new(known), rollups: None }
+        Self { parts, tombstones, raw_floor: None, warnings: Arc::new(known), rollups: None }
+    }
+
+    /// Without the samples before `floor`, which parts may still hold.
+    pub(crate) fn without_before(self, floor: Option<Timestamp>) -> Self {
+        Self { raw_floor: floor, ..self }
     }
 
     pub(crate) fn with_rollups(self, rollups: Option<RollupView>) -> Self {
@@ -118,7 +125,19 @@ impl Snapshot {
 
     /// Where samples lie; `None` if there are none.
     pub fn time_range(&self) -> Option<TimeRange> {
-        self.parts.iter().filter_map(|part| part.time_range()).reduce(TimeRange::hull)
+        let ranges = self.parts.iter().filter_map(|part| part.time_range());
+        ranges.filter_map(|of_part| of_part.intersect(self.visible())).reduce(TimeRange::hull)
+    }
+
+    /// Where samples may be seen.
+    fn visible(&self) -> TimeRange {
+        let all = TimeRange::ALL;
+        self.raw_floor.and_then(|floor| TimeRange::new(floor, all.end())).unwrap_or(all)
+    }
+
+    /// Whether the part holds samples that nobody may see any more.
+    fn is_trimmed(&self, part: &Arc<dyn Part>) -> bool {
+        part.time_range().is_some_and(|of_part| of_part.start() < self.visible().start())
     }
 
     /// The series that satisfy all matchers and may have samples in `range`, ascending by labels.
@@ -127,6 +146,7 @@ impl Snapshot {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<SelectedSeries>, StorageError> {
+        let Some(range) = range.intersect(self.visible()) else { return Ok(Vec::new()) };
         let mut lists: Vec<(u32, std::vec::IntoIter<PartSeries>)> = Vec::new();
         for (number, part) in (0u32..).zip(self.overlapping(range)) {
             if let Some(part) = part {
@@ -146,9 +166,10 @@ impl Snapshot {
         range: TimeRange,
     ) -> Result<BTreeSet<String>, StorageError> {
         let mut names = BTreeSet::new();
+        let Some(range) = range.intersect(self.visible()) else { return Ok(names) };
         for part in self.overlapping(range).flatten() {
             let mask = self.mask(part);
-            if mask.is_empty() {
+            if mask.is_empty() && !self.is_trimmed(part) {
                 let added = part.label_names(matchers, range, &mut names);
                 self.warnings.tolerate(part.as_ref(), added)?;
                 continue;
@@ -172,9 +193,10 @@ impl Snapshot {
         range: TimeRange,
     ) -> Result<BTreeSet<String>, StorageError> {
         let mut values = BTreeSet::new();
+        let Some(range) = range.intersect(self.visible()) else { return Ok(values) };
         for part in self.overlapping(range).flatten() {
             let mask = self.mask(part);
-            if mask.is_empty() {
+            if mask.is_empty() && !self.is_trimmed(part) {
                 let added = part.label_values(name, matchers, range, &mut values);
                 self.warnings.tolerate(part.as_ref(), added)?;
                 continue;
@@ -195,6 +217,7 @@ impl Snapshot {
         SnapshotReader {
             parts: self.parts.clone(),
             tombstones: self.tombstones.clone(),
+            visible: self.visible(),
             readers: self.parts.iter().map(|_| None).collect(),
             warnings: Arc::clone(&self.warnings),
             pieces: Vec::new(),
@@ -217,13 +240,20 @@ impl Snapshot {
         let selected = self.warnings.tolerate(part.as_ref(), part.select(matchers, range))?;
         let series = selected.unwrap_or_default();
         let held = part.time_range().and_then(|of_part| of_part.intersect(range));
-        let Some(held) = held.filter(|_| !mask.is_empty()) else { return Ok(series) };
+        let is_trimmed = self.is_trimmed(part);
+        let is_whole = mask.is_empty() && !is_trimmed;
+        let Some(held) = held.filter(|_| !is_whole) else { return Ok(series) };
         let mut visible = Vec::with_capacity(series.len());
         let mut reader = None;
         let mut samples = Samples::default();
         for series in series {
             let is_visible = match mask.cover(&series.labels, held) {
-                Cover::Nothing => true,
+                Cover::Nothing if !is_trimmed => true,
+                Cover::Nothing => {
+                    let reader = reader.get_or_insert_with(|| Arc::clone(part).reader());
+                    let holds = reader.holds(series.local, held);
+                    self.warnings.tolerate(part.as_ref(), holds)?.unwrap_or(true)
+                }
                 Cover::All => false,
                 // Whether the rest of the range has samples, only they can tell.
                 Cover::Part => {
@@ -282,6 +312,7 @@ fn merge(mut lists: Vec<(u32, std::vec::IntoIter<PartSeries>)>) -> Vec<SelectedS
 pub struct SnapshotReader {
     parts: Vec<Arc<dyn Part>>,
     tombstones: Vec<Arc<Tombstone>>,
+    visible: TimeRange,
     readers: Vec<Option<PartReader>>,
     warnings: Arc<Warnings>,
     /// End of each source's samples in the output, kept to spare allocations.
@@ -307,6 +338,7 @@ impl SnapshotReader {
         out.clear();
         self.pieces.clear();
         let mut stats = ReadStats::default();
+        let Some(range) = range.intersect(self.visible) else { return Ok(stats) };
         let mut in_order = true;
         for &(number, local) in &series.sources {
             let index = number as usize;

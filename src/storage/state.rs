@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use crate::model::Timestamp;
 use crate::storage::block_part::BlockPart;
 use crate::storage::memtable::Memtable;
 use crate::storage::part::Part;
@@ -30,6 +31,8 @@ pub(crate) struct State {
     pub(crate) active: Arc<Generation>,
     /// Ascending by id.
     pub(crate) tombstones: Vec<Arc<Tombstone>>,
+    /// Samples before it are past their retention, and nobody sees them.
+    pub(crate) raw_floor: Option<Timestamp>,
     /// `None` while rollups are off or not yet known.
     pub(crate) rollups: Option<Arc<RollupSet>>,
 }
@@ -79,7 +82,9 @@ impl State {
         let rollups = self.rollups.as_ref();
         let rollups = rollups.map(|set| RollupView::new(Arc::clone(set), Arc::clone(self)));
         let parts = blocks.chain(frozen).chain(active).collect();
-        Snapshot::new(parts, self.tombstones.clone(), Vec::new()).with_rollups(rollups)
+        Snapshot::new(parts, self.tombstones.clone(), Vec::new())
+            .without_before(self.raw_floor)
+            .with_rollups(rollups)
     }
 
     /// Whether a block or a rollup may hold what the tombstone hides.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::model::TimeRange;
+use crate::model::{TimeRange, Timestamp};
 use crate::storage::options::WalSync;
 
 /// The store at one moment.
@@ -145,7 +145,9 @@ pub struct RetentionStatus {
     pub blocks: u64,
     pub samples: u64,
     pub bytes: u64,
-    /// Why a block that is past its time is still there.
+    /// Samples before it are past their time and out of sight, in milliseconds since the Unix epoch.
+    pub raw_floor_ms: Option<Timestamp>,
+    /// Why samples that are past their time are still there.
     pub waiting: Option<String>,
 }
 

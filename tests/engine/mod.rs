@@ -24,6 +24,8 @@ use crate::support::Random;
 /// What a store should hold: bits of values by series number and timestamp.
 type Model = BTreeMap<(u32, i64), u64>;
 
+const NOW_MS: i64 = 1_700_000_000_000;
+
 fn options() -> StorageOptions {
     StorageOptions {
         wal_segment_bytes: 64 << 10,
@@ -35,7 +37,15 @@ fn options() -> StorageOptions {
 }
 
 fn open(options: StorageOptions, vfs: Arc<dyn Vfs>) -> Result<Arc<Engine>, StorageError> {
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(1_700_000_000_000));
+    open_at(options, vfs, Arc::new(ManualClock::at(NOW_MS)))
+}
+
+/// The same with a clock that the caller may set.
+fn open_at(
+    options: StorageOptions,
+    vfs: Arc<dyn Vfs>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<Engine>, StorageError> {
     let telemetry = Arc::new(Telemetry::default());
     Engine::open(options, vfs, clock, telemetry, &ReplayProgress::default())
 }

@@ -1,11 +1,12 @@
 //! When raw samples have expired, rollups answer alone: exactly where windows are whole buckets, and
 //! else for windows that are rounded down to buckets, which the answer says.
 
+use aetherdb::clock::Clock;
 use aetherdb::model::{Labels, METRIC_NAME, Matcher, TimeRange};
 use aetherdb::promql::QueryKind;
 use aetherdb::storage::{Deletion, Retention};
 
-use super::{Closeness, HOUR, MINUTE, Rows, START, World, assert_same, hourly, series};
+use super::{Closeness, HOUR, MINUTE, Rows, START, World, assert_same, hourly, rows, series};
 
 const DAY: i64 = 24 * HOUR;
 /// The clock stands ten days after the first sample.
@@ -24,17 +25,26 @@ fn data() -> Vec<(Labels, Rows)> {
 
 /// A store that has all samples, and one whose first day has expired.
 async fn worlds(one_minute_ms: Option<i64>) -> (World, World) {
-    let retention = Retention { raw_ms: Some(RAW_KEPT), one_minute_ms, ..Retention::default() };
+    worlds_keeping(Retention { raw_ms: Some(RAW_KEPT), one_minute_ms, ..Retention::default() })
+        .await
+}
+
+async fn worlds_keeping(retention: Retention) -> (World, World) {
     let (whole, expired) = (World::new(), World::keeping(retention));
     for world in [&whole, &expired] {
+        let now_ms = world.clock.now_ms();
+        world.clock.set(START + 3 * DAY);
         for (labels, rows) in data() {
             world.write(&labels, &rows).await;
         }
         world.downsample().await;
         world.engine.compact().await.unwrap();
+        // Days are blocks when they expire.
+        world.clock.set(now_ms);
+        world.engine.compact().await.unwrap();
     }
     let first = expired.engine.status().time_range.unwrap().start();
-    assert!(first >= START + DAY, "the first day is still there");
+    assert!(first >= START + 10 * DAY - retention.raw_ms.unwrap(), "the first day is still there");
     (whole, expired)
 }
 
@@ -59,6 +69,34 @@ async fn whole_buckets_are_still_exact() {
             let rounded = rolled.infos.iter().any(|info| info.contains("expired"));
             assert!(!rounded, "{text}: {:?}", rolled.infos);
         }
+    }
+}
+
+/// A block half past its time is still there, and answers as if its first half were not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hidden_half_of_a_block_answers_from_rollups() {
+    let kept = RAW_KEPT + 12 * HOUR;
+    for one_minute_ms in [None, Some(kept)] {
+        let retention = Retention { raw_ms: Some(kept), one_minute_ms, ..Retention::default() };
+        let (whole, trimmed) = worlds_keeping(retention).await;
+        let samples = |world: &World| world.engine.status().block_samples;
+        assert_eq!(samples(&trimmed), samples(&whole), "no block was dropped or written anew");
+        for text in QUESTIONS {
+            for grid in [hourly(1, 40), hourly(3, 9), hourly(10, 14), hourly(22, 26)] {
+                let raw = whole.ask(text, grid, "0s").await;
+                let rolled = trimmed.ask(text, grid, "auto").await;
+                assert_same(&raw.value, &rolled.value, Closeness::Relative, text);
+            }
+            let hidden = trimmed.ask(text, hourly(2, 8), "0s").await;
+            assert_eq!(rows(&hidden.value).len(), 0, "{text}: {:?}", hidden.value);
+        }
+        // What only a sample can tell says so; its window has samples from the floor on.
+        let text = "quantile_over_time(0.5, c_total[2h])";
+        let outcome = trimmed.ask(text, hourly(13, 13), "auto").await;
+        let said = "raw samples of 2023-11-14T11:00:00Z..2023-11-14T12:00:00Z have expired";
+        assert!(outcome.infos.iter().any(|info| info.contains(said)), "{:?}", outcome.infos);
+        let rest = whole.ask("quantile_over_time(0.5, c_total[1h])", hourly(13, 13), "0s").await;
+        assert_same(&rest.value, &outcome.value, Closeness::Bits, text);
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) type Rows = Vec<(i64, f64)>;
 
 /// A store and two ways to ask it.
 struct World {
+    clock: Arc<ManualClock>,
     engine: Arc<Engine>,
     /// Rollups answer whatever they can.
     session: QuerySession,
@@ -55,7 +56,8 @@ impl World {
     }
 
     fn keeping(retention: Retention) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(START + 10 * 24 * HOUR));
+        let manual = Arc::new(ManualClock::at(START + 10 * 24 * HOUR));
+        let clock: Arc<dyn Clock> = Arc::clone(&manual) as _;
         let options = StorageOptions {
             wal_segment_bytes: 1 << 20,
             disk_free_bytes_min: 0,
@@ -69,7 +71,7 @@ impl World {
         let engine = Engine::open(options, vfs, Arc::clone(&clock), telemetry, &progress).unwrap();
         let options =
             QueryOptions { threads: 2, rollup_costs: RollupCosts::FREE, ..QueryOptions::default() };
-        Self { engine, session: QuerySession::new(options, clock).unwrap() }
+        Self { clock: manual, engine, session: QuerySession::new(options, clock).unwrap() }
     }
 
     async fn write(&self, labels: &Labels, rows: &Rows) {

@@ -9,6 +9,7 @@ mod exports;
 mod federate;
 mod remote;
 mod resolution;
+mod retention;
 mod specification;
 mod sql;
 mod writes;
@@ -38,6 +39,7 @@ pub(crate) struct Api {
     client: Client,
     service: Arc<Service>,
     engine: Arc<Engine>,
+    clock: Arc<ManualClock>,
     _dir: tempfile::TempDir,
 }
 
@@ -108,12 +110,12 @@ impl Api {
             &progress,
         );
         let session = QuerySession::new(queries, Arc::clone(&clock) as _).unwrap();
-        let service = Service::new(options, session, clock, telemetry, progress);
+        let service = Service::new(options, session, Arc::clone(&clock) as _, telemetry, progress);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(serve(listener, router(Arc::clone(&service)), std::future::pending()));
         let (client, engine) = (Client::new(), engine.unwrap());
-        Self { url, client, service, engine, _dir: dir }
+        Self { url, client, service, engine, clock, _dir: dir }
     }
 
     async fn send(&self, request: RequestBuilder) -> Answer {

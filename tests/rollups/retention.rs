@@ -197,3 +197,151 @@ async fn a_resolution_that_is_not_kept_is_not_written() {
     assert!(found.keys().all(|(_, end)| *end > first + 4 * DAY) && !found.is_empty());
     engine.close().await.unwrap();
 }
+
+/// Every half hour of four days.
+fn half_hours(first: i64) -> Vec<(Labels, i64, f64)> {
+    (0..4 * 48).map(|row| (labels("m", &[]), first + row * HOUR / 2, (row % 7) as f64)).collect()
+}
+
+/// A day's file whose first half is past its time stays until all of it is, and nobody sees that half.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_past_their_time_are_out_of_sight() {
+    let disk = SimVfs::new(1);
+    let io: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let retention = Retention { one_minute_ms: Some(2 * DAY + 12 * HOUR), ..Retention::default() };
+    let first = T0.div_euclid(DAY) * DAY;
+    let floor = first + DAY + 12 * HOUR;
+    let now = first + 4 * DAY + HOUR;
+    let engine = open(&disk, &io, retention, now);
+    let mut model = Model::new();
+    write(&engine, &mut model, &half_hours(first)).await;
+    engine.downsample(Arc::default()).await.unwrap();
+    engine.compact().await.unwrap();
+    engine.downsample(Arc::default()).await.unwrap();
+    let check = async |engine: &Engine| {
+        let snapshot = engine.snapshot();
+        let view = snapshot.rollups().unwrap();
+        let minute = Resolution::OneMinute;
+        let starts = view.files(minute).into_iter().map(|file| file.span().start);
+        assert!(starts.min().unwrap() < floor - HOUR, "the file is gone");
+        let mut wanted = naive(&model, minute);
+        wanted.retain(|(_, end), _| *end > floor);
+        same(&wanted, &rows(&snapshot, minute, &[], EVERYTHING).await, minute);
+        for spans in [view.clean(minute), view.covered(minute)] {
+            assert_eq!(spans.first().unwrap().start, floor, "{spans:?}");
+        }
+        let fives = Resolution::FiveMinutes;
+        same(&naive(&model, fives), &rows(&snapshot, fives, &[], EVERYTHING).await, fives);
+    };
+    check(&engine).await;
+    engine.close().await.unwrap();
+    // Nothing comes back when they are to be kept longer, not even where raw samples are left.
+    let engine = open(&disk, &io, Retention::default(), now);
+    check(&engine).await;
+    assert_eq!(engine.downsample(Arc::default()).await.unwrap().spans, 0);
+    check(&engine).await;
+    engine.close().await.unwrap();
+    // They hold up nothing either.
+    let raw_ms = Some(2 * DAY);
+    let engine = open(&disk, &io, Retention { raw_ms, ..Retention::default() }, now);
+    engine.compact().await.unwrap();
+    assert_eq!(engine.status().retention.waiting, None);
+    assert_eq!(engine.status().time_range.unwrap().start(), first + 2 * DAY);
+    check(&engine).await;
+    engine.close().await.unwrap();
+}
+
+/// At every moment of the trimming a sample is seen, or is in the rows that outlive it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn samples_are_hidden_after_the_rollups_have_them() {
+    let disk = SimVfs::new(1);
+    let config = ThrottleConfig { wait_put_per_call: UPLOAD, ..ThrottleConfig::default() };
+    let io: Arc<dyn ObjectStore> = Arc::new(ThrottledStore::new(InMemory::new(), config));
+    let first = T0.div_euclid(DAY) * DAY;
+    let now = first + 4 * DAY + HOUR;
+    let engine = open(&disk, &io, Retention::default(), now);
+    let mut model = Model::new();
+    write(&engine, &mut model, &half_hours(first)).await;
+    engine.downsample(Arc::default()).await.unwrap();
+    // Late, and not in the rollups when the retention is cut down.
+    let late = (labels("m", &[]), first + DAY + 5 * HOUR + 1, 99.0);
+    write(&engine, &mut model, &[late]).await;
+    engine.close().await.unwrap();
+    let retention = Retention { raw_ms: Some(2 * DAY + 12 * HOUR), ..Retention::default() };
+    let engine = open(&disk, &io, retention, now);
+    let floor = first + DAY + 12 * HOUR;
+    let mut floors = Vec::new();
+    for round in 0.. {
+        let snapshot = engine.snapshot();
+        let raw = snapshot.time_range().unwrap().start();
+        if floors.last() != Some(&raw) {
+            floors.push(raw);
+        }
+        let mut hidden = model.clone();
+        hidden.retain(|(_, at), _| *at < raw);
+        for resolution in Resolution::ALL {
+            let mut found = rows(&snapshot, resolution, &[], EVERYTHING).await;
+            let mut wanted = naive(&hidden, resolution);
+            // A bucket that ends at the first visible sample's time has that sample in it.
+            wanted.retain(|(_, end), _| *end < raw);
+            found.retain(|key, _| wanted.contains_key(key));
+            same(&wanted, &found, resolution);
+        }
+        if raw == floor {
+            break;
+        }
+        assert!(round < 100, "{floors:?}");
+        engine.compact().await.unwrap();
+    }
+    assert!(floors.is_sorted());
+    assert_eq!(engine.status().retention.raw_floor_ms, Some(floor));
+    engine.close().await.unwrap();
+}
+
+/// Rollups that were off while samples went are not built from what is left of a span, and rows of
+/// what has gone stand.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_stand_when_samples_went_while_rollups_were_off() {
+    let disk = SimVfs::new(1);
+    let io: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let first = T0.div_euclid(DAY) * DAY;
+    let now = first + 4 * DAY + HOUR;
+    let engine = open(&disk, &io, Retention::default(), now);
+    let mut model = Model::new();
+    write(&engine, &mut model, &half_hours(first)).await;
+    engine.downsample(Arc::default()).await.unwrap();
+    let before = model.clone();
+    engine.close().await.unwrap();
+
+    let retention = Retention { raw_ms: Some(2 * DAY + 12 * HOUR), ..Retention::default() };
+    let options = StorageOptions {
+        wal_segment_bytes: 64 << 10,
+        disk_free_bytes_min: 0,
+        rollups: false,
+        retention,
+        ..StorageOptions::new("/data")
+    };
+    let (clock, telemetry) = (Arc::new(ManualClock::at(now)), Arc::new(Telemetry::default()));
+    let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+    let engine =
+        Engine::open(options, vfs, clock as _, telemetry, &ReplayProgress::default()).unwrap();
+    // Makes rows of its span out of date, and then goes with the others.
+    write(&engine, &mut model, &[(labels("m", &[]), first + DAY + 5 * HOUR + 1, 99.0)]).await;
+    engine.compact().await.unwrap();
+    let floor = first + DAY + 12 * HOUR;
+    assert_eq!(engine.status().retention.raw_floor_ms, Some(floor));
+    engine.close().await.unwrap();
+
+    let engine = open(&disk, &io, retention, now);
+    for _ in 0..2 {
+        let snapshot = engine.snapshot();
+        for resolution in Resolution::ALL {
+            let found = rows(&snapshot, resolution, &[], EVERYTHING).await;
+            same(&naive(&before, resolution), &found, resolution);
+            let expired = snapshot.rollups().unwrap().expired(resolution);
+            assert!(expired.iter().any(|span| span.contains(first + DAY + 5 * HOUR)));
+        }
+        engine.downsample(Arc::default()).await.unwrap();
+    }
+    engine.close().await.unwrap();
+}

@@ -99,6 +99,9 @@ fn add_blocks(data: &Value, rows: &mut Rows) {
         let samples = count(&retention["samplesDropped"]);
         rows.add("retention", format!("{samples} samples dropped since the start"));
     }
+    if !retention["rawFloorMs"].is_null() {
+        rows.add("raw samples", format!("since {}", at(&retention["rawFloorMs"])));
+    }
     if !retention["waiting"].is_null() {
         rows.add("retention waits", text(&retention["waiting"]));
     }

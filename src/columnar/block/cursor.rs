@@ -86,6 +86,21 @@ impl BlockCursor {
         Ok(stats)
     }
 
+    /// Whether series `local` has a sample in `range`; looks at timestamps alone.
+    pub fn holds(&mut self, local: u32, range: TimeRange) -> Result<bool, ColumnarError> {
+        let mut holds = false;
+        self.each_chunk(local, |cursor, entry, _| {
+            if !holds {
+                let times = cursor.times(&entry)?;
+                let times = times.as_slice();
+                let first = times.partition_point(|at| *at < range.start());
+                holds = times.get(first).is_some_and(|at| *at <= range.end());
+            }
+            Ok(())
+        })?;
+        Ok(holds)
+    }
+
     /// Appends the chunks of series `local`, in time order, without reading their samples.
     pub fn chunks(&mut self, local: u32, out: &mut Vec<Chunk>) -> Result<(), ColumnarError> {
         self.each_chunk(local, |cursor, entry, row| {

@@ -158,7 +158,7 @@ async fn store(
     let telemetry = &service.telemetry;
     let start = service.clock.monotonic();
     telemetry.write_requests.inc();
-    let stored = receive_and_append(service, engine, &request?, headers, body).await;
+    let stored = receive_and_append(service, engine, request?, headers, body).await;
     if let Ok(outcome) = &stored {
         telemetry.samples_accepted.add(outcome.accepted);
         telemetry.samples_rejected.add(outcome.rejected);
@@ -170,11 +170,13 @@ async fn store(
 async fn receive_and_append(
     service: &Service,
     engine: &Engine,
-    request: &WriteRequest,
+    mut request: WriteRequest,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<IngestOutcome, ApiError> {
     let received = body::receive(service, headers, body).await?;
+    request.options.accepted.exclude_dropped(engine.dropped_before());
+    let request = &request;
     let mut batch = SampleBatch::default();
     let mut outcome = if request.encoding == Encoding::Identity {
         body::work(received.bytes.len(), || parse(engine, request, &received.bytes, &mut batch))?

@@ -202,21 +202,27 @@ fn scan_sample(body: &[u8], key_end: usize, options: &ParseOptions) -> Result<Sa
     };
     let value_end = start + len;
     let mut at = skip_blanks(body, value_end);
+    let taken = |timestamp, at| match options.accepted.contains(timestamp) {
+        true => Ok(timestamp),
+        false => {
+            let (code, message) = options.accepted.refusal(timestamp);
+            Err(Fault::new(at, code, message))
+        }
+    };
     if let Some(end) = ends_line(body, at) {
-        return Ok(Sample { value, timestamp: options.now_ms, exemplar: false, end });
+        let timestamp = taken(options.now_ms, start)?;
+        return Ok(Sample { value, timestamp, exemplar: false, end });
     }
     if at == value_end {
         return Err(Fault::new(start, LineErrorCode::BadValue, "the value is not a number"));
     }
-    let mut timestamp = options.now_ms;
-    if body[at] != b'#' {
+    let timestamp;
+    if body[at] == b'#' {
+        timestamp = taken(options.now_ms, start)?;
+    } else {
         let (written, len) = scan_timestamp(&body[at..], options.open_metrics)
             .ok_or_else(|| Fault::new(at, LineErrorCode::BadTimestamp, "no timestamp"))?;
-        timestamp = written;
-        if !options.accepted.contains(timestamp) {
-            let (code, message) = options.accepted.refusal(timestamp);
-            return Err(Fault::new(at, code, message));
-        }
+        timestamp = taken(written, at)?;
         let timestamp_end = at + len;
         at = skip_blanks(body, timestamp_end);
         if let Some(end) = ends_line(body, at) {

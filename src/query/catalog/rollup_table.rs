@@ -2,7 +2,8 @@
 //!
 //! The rows are DataFusion's own Parquet scan over the files of the snapshot's rollups. Files are
 //! left out by their stretch of time and by their first and last metric, row groups and pages by
-//! their statistics, rows by the filters themselves before other columns are decoded.
+//! their statistics, rows by the filters themselves before other columns are decoded. Rows of
+//! other metrics, and rows past their retention, are left out by a filter of our own.
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result as DataFusionResult;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
@@ -121,6 +123,21 @@ impl RollupTable {
         });
         files
     }
+
+    /// What must hold of a row of the files for it to be in the table; `None` if all are.
+    fn kept(&self, files: &[Arc<RollupFile>]) -> Option<Expr> {
+        let is_other = |file: &Arc<RollupFile>, name: &str| file.metrics() != (name, name);
+        let metric = self.metric.as_ref().filter(|name| files.iter().any(|f| is_other(f, name)));
+        let of_metric =
+            metric.map(|name| col(METRIC).eq(lit(ScalarValue::Utf8View(Some(name.clone())))));
+        let floor = self.view.floor(self.resolution);
+        let floor = floor.filter(|floor| files.iter().any(|file| file.span().start < *floor));
+        let utc = Some(Arc::from("UTC"));
+        let not_expired = floor.map(|floor| {
+            col(BUCKET_END).gt(lit(ScalarValue::TimestampMillisecond(Some(floor), utc)))
+        });
+        conjunction([of_metric, not_expired].into_iter().flatten())
+    }
 }
 
 /// Whether a metric name from `first` to `last` may match.
@@ -168,6 +185,7 @@ impl Table for RollupTable {
                 ..Default::default()
             })
             .with_parquet_file_reader_factory(Arc::new(readers));
+        let kept = self.kept(&files);
         let rows = files.iter().map(|file| usize::try_from(file.rows()).unwrap_or(usize::MAX));
         let mut statistics = Statistics::new_unknown(&self.file_schema);
         statistics.num_rows = Precision::Exact(rows.fold(0, usize::saturating_add));
@@ -176,31 +194,35 @@ impl Table for RollupTable {
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
             .with_file_groups(groups)
             .with_statistics(statistics);
-        let is_of_all = |metric: &String| {
-            files.iter().all(|file| file.metrics() == (metric.as_str(), metric.as_str()))
-        };
-        let Some(metric) = self.metric.as_ref().filter(|metric| !is_of_all(metric)) else {
-            // No row is of another metric.
-            let skipped = usize::from(self.metric.is_some());
-            let indices = wanted.iter().map(|index| index + skipped).collect();
+        // Columns of the files: those of a table of one metric come after the metric.
+        let skipped = usize::from(self.metric.is_some());
+        let mut indices: Vec<usize> = wanted.iter().map(|index| index + skipped).collect();
+        let Some(kept) = kept else {
             let config = config.with_projection_indices(Some(indices))?.with_limit(limit);
             return Ok(DataSourceExec::from_data_source(config.build()));
         };
-        // The files' first column is the metric: it is filtered by, and then left out.
-        let indices: Vec<usize> =
-            std::iter::once(0).chain(wanted.iter().map(|index| index + 1)).collect();
+        // What is only filtered by stands behind the wanted columns, and is then left out.
+        let filtered_by = kept.column_refs();
+        for name in [METRIC, BUCKET_END] {
+            let index = self.file_schema.index_of(name)?;
+            let is_needed = filtered_by.iter().any(|column| column.name == name);
+            if is_needed && !indices.contains(&index) {
+                indices.push(index);
+            }
+        }
         let config = config.with_projection_indices(Some(indices))?;
         let rows = DataSourceExec::from_data_source(config.build());
         let schema = rows.schema();
-        let is_metric = col(METRIC).eq(lit(ScalarValue::Utf8View(Some(metric.clone()))));
         let df_schema = DFSchema::try_from(Arc::clone(&schema))?;
-        let is_metric = session.create_physical_expr(is_metric, &df_schema)?;
-        let of_metric = Arc::new(FilterExec::try_new(is_metric, rows)?);
-        let columns = schema.fields().iter().enumerate().skip(1).map(|(index, field)| {
-            let column = datafusion::physical_expr::expressions::Column::new(field.name(), index);
-            (Arc::new(column) as _, field.name().clone())
-        });
-        Ok(Arc::new(ProjectionExec::try_new(columns, of_metric)?))
+        let kept = session.create_physical_expr(kept, &df_schema)?;
+        let visible = Arc::new(FilterExec::try_new(kept, rows)?);
+        let columns =
+            schema.fields().iter().enumerate().take(wanted.len()).map(|(index, field)| {
+                let column =
+                    datafusion::physical_expr::expressions::Column::new(field.name(), index);
+                (Arc::new(column) as _, field.name().clone())
+            });
+        Ok(Arc::new(ProjectionExec::try_new(columns, visible)?))
     }
 }
 

@@ -102,9 +102,7 @@ impl Metrics {
 
     /// Whether there are rows of a time of which no raw sample is left.
     fn outlive_raw(&self, view: &RollupView, resolution: Resolution) -> bool {
-        let Some(first) = view.files(resolution).into_iter().map(|file| file.span()).min() else {
-            return false;
-        };
+        let Some(first) = view.covered(resolution).into_iter().next() else { return false };
         let raw = self.snapshot.time_range();
         raw.is_none_or(|raw| raw.start() > first.start.saturating_add(SPAN_MS))
     }

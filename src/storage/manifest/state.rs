@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::model::Timestamp;
 use crate::storage::manifest::{BlockMeta, Item};
 use crate::storage::tombstone::Tombstone;
 
@@ -15,6 +16,8 @@ pub struct ManifestState {
     pub series_files: BTreeSet<u64>,
     /// By id, which is the order in which they came.
     pub tombstones: BTreeMap<u64, Tombstone>,
+    /// Samples before it are past their retention; `None` if none ever was.
+    pub raw_floor: Option<Timestamp>,
     /// Everything in the log up to here is in blocks.
     pub flushed_lsn: u64,
     /// No series id below it may be given again.
@@ -75,6 +78,8 @@ impl ManifestState {
                     return Err(format!("tombstone {id} is removed but was not there"));
                 }
             }
+            // Never back: what was out of sight must not come back.
+            Item::RawFloor { before_ms } => self.raw_floor = self.raw_floor.max(Some(*before_ms)),
             Item::NextFile { id } => self.next_file_id = self.next_file_id.max(*id),
         }
         Ok(())
@@ -93,6 +98,8 @@ impl ManifestState {
             Item::Flushed { lsn: self.flushed_lsn, next_series_id: self.next_series_id },
             Item::NextFile { id: self.next_file_id },
         ];
-        blocks.chain(quarantined).chain(series).chain(tombstones).chain(marks).collect()
+        let floor = self.raw_floor.map(|before_ms| Item::RawFloor { before_ms });
+        let blocks = blocks.chain(quarantined);
+        blocks.chain(series).chain(tombstones).chain(floor).chain(marks).collect()
     }
 }

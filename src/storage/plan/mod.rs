@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub use compaction::{Candidate, Compaction, Occasion, next_compaction};
 pub use levels::Levels;
-pub use retention::{Group, Retention, groups, is_covered, surplus};
+pub use retention::{Group, Retention, are_inside, first_uncovered, groups, surplus};
 
 /// Length of the window that a freshly flushed block covers, and the alignment of all windows.
 pub const WINDOW_MS: i64 = 2 * 60 * 60 * 1000;
@@ -125,6 +125,11 @@ pub fn window_start(at_ms: i64) -> i64 {
     at_ms.saturating_sub(at_ms.rem_euclid(WINDOW_MS))
 }
 
+/// Where the window that holds `at_ms` has ended and the next begins.
+pub fn window_end(at_ms: i64) -> i64 {
+    window_start(at_ms).saturating_add(WINDOW_MS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +183,7 @@ mod tests {
         assert_eq!(window_start(0), 0);
         assert_eq!(window_start(WINDOW_MS - 1), 0);
         assert_eq!(window_start(-1), -WINDOW_MS);
+        assert_eq!(window_end(WINDOW_MS - 1), WINDOW_MS);
+        assert_eq!(window_end(WINDOW_MS), 2 * WINDOW_MS);
     }
 }

@@ -3,8 +3,9 @@
 //! Invariant: blocks that overlap in time go together. A later write in one of them may stand over
 //! a sample of another, and to drop the later one alone would bring the earlier value back.
 
-use crate::model::{Resolution, Span, TimeRange};
+use crate::model::{Resolution, Span, TimeRange, Timestamp};
 use crate::storage::manifest::BlockMeta;
+use crate::storage::plan::window_end;
 
 /// How long samples and their rollups are kept, in milliseconds. `None`: for ever. Rollups that
 /// are kept for 0 ms are never written; coarser ones are made of them all the same.
@@ -71,31 +72,39 @@ impl Group {
         self.samples += block.samples;
         self.bytes += block.bytes;
     }
-}
 
-/// How many of the oldest groups are to go: all whose samples lie before `raw_before_ms`, and as
-/// many as it takes until the others are below `bytes_max`. The newest stays below no bound.
-pub fn surplus(groups: &[Group], raw_before_ms: Option<i64>, bytes_max: Option<u64>) -> usize {
-    let is_old = |group: &&Group| raw_before_ms.is_some_and(|before| group.range.end() < before);
-    let old = groups.iter().take_while(is_old).count();
-    let mut bytes: u64 = groups[old..].iter().map(|group| group.bytes).sum();
-    let mut too_many = old;
-    while bytes_max.is_some_and(|max| bytes > max) && too_many + 1 < groups.len() {
-        bytes -= groups[too_many].bytes;
-        too_many += 1;
+    /// The first window behind its samples: the floor that lets all of it go.
+    pub fn floor(&self) -> Timestamp {
+        window_end(self.range.end())
     }
-    too_many
 }
 
-/// Whether all samples that the block may hold lie in one of the spans, which are joined where
-/// they touch.
-pub fn is_covered(block: &BlockMeta, spans: &[Span]) -> bool {
+/// How many of the oldest groups are to go until the others have at most `bytes_max` bytes. The
+/// newest stays below no bound.
+pub fn surplus(groups: &[Group], bytes_max: u64) -> usize {
+    let mut bytes: u64 = groups.iter().map(|group| group.bytes).sum();
+    let mut count = 0;
+    while bytes > bytes_max && count + 1 < groups.len() {
+        bytes -= groups[count].bytes;
+        count += 1;
+    }
+    count
+}
+
+/// Where the first window begins in which the block may hold samples outside of `spans`, which are
+/// joined where they touch. Only windows that overlap `within` are looked at.
+pub fn first_uncovered(block: &BlockMeta, spans: &[Span], within: TimeRange) -> Option<Timestamp> {
     let touched = block.stretches().zip(&block.written).filter(|(_, lsn)| **lsn > 0);
-    let mut samples = touched.filter_map(|(stretch, _)| stretch.intersect(block.time_range));
-    let is_inside = |range: TimeRange| {
-        spans.iter().any(|span| span.start < range.start() && range.end() <= span.end)
+    let mut windows = touched.map(|(window, _)| window).filter(|window| window.overlaps(within));
+    let is_uncovered = |window: &TimeRange| {
+        window.intersect(block.time_range).is_some_and(|samples| !are_inside(samples, spans))
     };
-    samples.all(is_inside)
+    windows.find(is_uncovered).map(TimeRange::start)
+}
+
+/// Whether one of the spans holds the whole range.
+pub fn are_inside(range: TimeRange, spans: &[Span]) -> bool {
+    spans.iter().any(|span| span.start < range.start() && range.end() <= span.end)
 }
 
 #[cfg(test)]
@@ -132,18 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn the_old_go_and_the_oldest_of_too_many() {
+    fn the_oldest_of_too_many_go() {
         let blocks: Vec<_> = (0..5).map(|id| block(id, id as i64, 1, 10)).collect();
         let groups = groups(blocks.iter());
-        assert_eq!(surplus(&groups, None, None), 0);
-        assert_eq!(surplus(&groups, Some(WINDOW_MS - 1), None), 0);
-        assert_eq!(surplus(&groups, Some(WINDOW_MS), None), 1);
-        assert_eq!(surplus(&groups, Some(i64::MAX), None), 5);
-        assert_eq!(surplus(&groups, None, Some(50)), 0);
-        assert_eq!(surplus(&groups, None, Some(25)), 3);
-        assert_eq!(surplus(&groups, Some(WINDOW_MS), Some(40)), 1);
-        assert_eq!(surplus(&groups, None, Some(1)), 4, "the newest stays");
-        assert_eq!(surplus(&[], Some(0), Some(0)), 0);
+        assert_eq!(surplus(&groups, 50), 0);
+        assert_eq!(surplus(&groups, 25), 3);
+        assert_eq!(surplus(&groups, 1), 4, "the newest stays");
+        assert_eq!(surplus(&[], 0), 0);
+        assert_eq!(groups[2].floor(), 3 * WINDOW_MS);
     }
 
     #[test]
@@ -151,16 +156,24 @@ mod tests {
         let mut day = block(1, 12, 12, 1);
         day.time_range = TimeRange::new(day.window.start() + 5, day.window.end() - 5).unwrap();
         let span = |first: i64, last: i64| Span { start: first * WINDOW_MS, end: last * WINDOW_MS };
-        assert!(is_covered(&day, &[span(12, 24)]));
-        assert!(!is_covered(&day, &[span(12, 23)]));
-        assert!(!is_covered(&day, &[]));
+        let open = |block: &BlockMeta, spans: &[Span]| {
+            first_uncovered(block, spans, TimeRange::ALL).map(|at| at / WINDOW_MS)
+        };
+        assert_eq!(open(&day, &[span(12, 24)]), None);
+        assert_eq!(open(&day, &[span(12, 23)]), Some(23));
+        assert_eq!(open(&day, &[]), Some(12));
+        let within = |first: i64, last: i64| TimeRange::new(first, last).unwrap();
+        let before = within(i64::MIN, 23 * WINDOW_MS - 1);
+        assert_eq!(first_uncovered(&day, &[span(12, 23)], before), None);
+        let later = within(13 * WINDOW_MS + 1, i64::MAX);
+        assert_eq!(first_uncovered(&day, &[span(14, 24)], later), Some(13 * WINDOW_MS));
         // Nothing was ever written to the stretch that is missing.
         day.written[3] = 0;
         let rest = Span { start: 16 * WINDOW_MS - 1, end: 24 * WINDOW_MS };
-        assert!(is_covered(&day, &[span(12, 15), rest]));
+        assert_eq!(open(&day, &[span(12, 15), rest]), None);
         // A sample at the window's first instant belongs to the span before.
         let first = block(2, 12, 1, 1);
-        assert!(!is_covered(&first, &[span(12, 13)]));
-        assert!(is_covered(&first, &[span(11, 13)]));
+        assert_eq!(open(&first, &[span(12, 13)]), Some(12));
+        assert_eq!(open(&first, &[span(11, 13)]), None);
     }
 }

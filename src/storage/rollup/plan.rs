@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Resolution, Timestamp};
-use crate::storage::plan::WINDOW_MS;
+use crate::storage::plan::{WINDOW_MS, window_start};
 use crate::storage::rollup::file::{BuiltSpan, span_at};
 use crate::storage::rollup::fresh::Freshness;
 
@@ -43,9 +43,14 @@ impl Floors {
         *floor = (*floor).max(before);
     }
 
+    /// Up to where rows are not to be kept: the end of a span.
+    pub(crate) fn of_rows(&self, resolution: Resolution) -> Option<Timestamp> {
+        self.rows.get(&resolution).map(|floor| window_start(*floor))
+    }
+
     /// Whether rows of the span are not to be kept.
     pub(crate) fn expired(&self, resolution: Resolution, start: Timestamp) -> bool {
-        self.rows.get(&resolution).is_some_and(|floor| span_at(start).end <= *floor)
+        self.of_rows(resolution).is_some_and(|floor| span_at(start).end <= floor)
     }
 }
 

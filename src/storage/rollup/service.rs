@@ -117,7 +117,8 @@ impl Rollups {
         let _ = self.requests.try_send(Request::Look);
     }
 
-    /// Lets whole files go whose last bucket ends at or before `before`.
+    /// Lets rows go whose bucket ends at or before `before`: whole files are dropped, what else is
+    /// before it is out of sight from now on.
     pub(crate) fn drop_before(&self, resolution: Resolution, before: Timestamp) {
         self.shared.floors.lock().raise(resolution, before);
         self.ring();
@@ -239,10 +240,15 @@ impl Thread<'_> {
     ) -> Result<Done, StorageError> {
         self.worker.open()?;
         // Nothing is being built, and what is built next comes of this state or a later one.
-        let newest = self.store.state.with(|state| state.tombstones.last().map(|last| last.id));
+        let (newest, raw_floor) = self
+            .store
+            .state
+            .with(|state| (state.tombstones.last().map(|last| last.id), state.raw_floor));
         self.store.rollups_know.fetch_max(newest.unwrap_or(0), Ordering::AcqRel);
         self.worker.empty_trash();
         let mut floors = self.shared.floors.lock().clone();
+        // It rose without us while rollups were off: what it left must not be summed up.
+        floors.raw = floors.raw.max(raw_floor);
         for resolution in Resolution::ALL {
             if self.store.options.retention.rollup_ms(resolution) == Some(0) {
                 // The window that is still being written has rows to come.

@@ -58,7 +58,7 @@ impl RollupView {
     /// Where raw samples have gone, what comes late is not in the rows, but without them nothing
     /// of what came in time would be left.
     fn is_clean(&self, built: &BuiltSpan) -> bool {
-        let has_raw = !self.inner.set.floors.raw_expired(built.start_ms);
+        let has_raw = self.raw_floor().is_none_or(|floor| floor <= built.start_ms);
         if has_raw { self.fresh().is_clean(built) } else { !self.fresh().is_hidden(built) }
     }
 
@@ -67,18 +67,24 @@ impl RollupView {
     }
 
     /// Stretches in which nothing is left to be summed up: those that are clean, those that were
-    /// looked at and had no samples, and all before the floor below which raw samples have gone
-    /// and no row is built any more.
+    /// looked at and had no samples, and all before the floors below which raw samples have gone
+    /// or rows are not kept, so that no row is built any more.
     pub(crate) fn settled(&self, resolution: Resolution) -> Vec<Span> {
         let built = self.built(resolution).chain(self.inner.set.empty.iter().copied());
         let built = built.filter(|built| self.is_clean(built)).map(BuiltSpan::span);
-        let floor = self.raw_floor().map(|end| Span { start: i64::MIN, end });
-        joined(built.chain(floor))
+        let floor = self.raw_floor().max(self.floor(resolution));
+        joined(built.chain(floor.map(|end| Span { start: i64::MIN, end })))
     }
 
     /// Below it raw samples may have gone, and rows stay as they are.
     pub(crate) fn raw_floor(&self) -> Option<Timestamp> {
-        self.inner.set.floors.raw
+        self.inner.set.floors.raw.max(self.inner.state.raw_floor)
+    }
+
+    /// Rows of buckets that end at or before it are past their retention: they may still stand in
+    /// a file, and are not among the view's rows.
+    pub fn floor(&self, resolution: Resolution) -> Option<Timestamp> {
+        self.inner.set.floors.of_rows(resolution)
     }
 
     /// Stretches that have rows at all, clean or not: raw samples may have expired.
@@ -90,15 +96,18 @@ impl RollupView {
     /// not all there was.
     pub fn expired(&self, resolution: Resolution) -> Vec<Span> {
         let fresh = self.fresh();
+        let is_before = |start, floor: Option<_>| floor.is_some_and(|floor| start < floor);
         let expired = |built: &BuiltSpan| {
             let start = built.start_ms;
-            let is_whole = fresh.has_blocks_at(start) && fresh.is_clean(built);
-            self.inner.set.floors.raw_expired(start) && self.is_clean(built) && !is_whole
+            // Its blocks may still be there, and nobody sees what is in them.
+            let is_trimmed = is_before(start, self.inner.state.raw_floor);
+            let is_whole = !is_trimmed && fresh.has_blocks_at(start) && fresh.is_clean(built);
+            is_before(start, self.raw_floor()) && self.is_clean(built) && !is_whole
         };
         joined(self.built(resolution).filter(expired).map(BuiltSpan::span))
     }
 
-    /// Live files, ascending by time.
+    /// Live files, ascending by time. The first may begin before [`RollupView::floor`].
     pub fn files(&self, resolution: Resolution) -> Vec<Arc<RollupFile>> {
         self.of(resolution).cloned().collect()
     }
@@ -127,6 +136,8 @@ impl RollupView {
         span: Span,
         columns: RollupColumnSet,
     ) -> BoxStream<'static, Result<RollupBatch, StorageError>> {
+        let start = self.floor(resolution).map_or(span.start, |floor| floor.max(span.start));
+        let span = Span { start, end: span.end };
         let wanted = Arc::new(read::Wanted { matchers: matchers.to_vec(), span, columns });
         let overlaps = |file: &Arc<RollupFile>| file.span().intersect(span).is_some();
         let files: Vec<_> = self.of(resolution).filter(|file| overlaps(file)).cloned().collect();
@@ -141,7 +152,8 @@ impl RollupView {
     }
 
     fn built(&self, resolution: Resolution) -> impl Iterator<Item = BuiltSpan> {
-        self.of(resolution).flat_map(|file| file.facts().spans.iter().copied())
+        let spans = self.of(resolution).flat_map(|file| file.facts().spans.iter().copied());
+        spans.filter(move |built| !self.inner.set.floors.expired(resolution, built.start_ms))
     }
 }
 

@@ -20,6 +20,7 @@ const NEXT_FILE: u8 = 7;
 const ADD_BLOCK: u8 = 8;
 const ADD_TOMBSTONE: u8 = 9;
 const REMOVE_TOMBSTONE: u8 = 10;
+const RAW_FLOOR: u8 = 11;
 
 /// One change of the manifest. Those of one edit take effect together or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,10 @@ pub enum Item {
     /// Nothing holds any more what it hid.
     RemoveTombstone {
         id: u64,
+    },
+    /// Retention lets no sample before `before_ms` be seen any more, whatever block it is in.
+    RawFloor {
+        before_ms: i64,
     },
 }
 
@@ -111,6 +116,10 @@ pub(super) fn encode_item(item: &Item, out: &mut Vec<u8>) {
             body.extend_from_slice(&id.to_le_bytes());
             REMOVE_TOMBSTONE
         }
+        Item::RawFloor { before_ms } => {
+            body.extend_from_slice(&before_ms.to_le_bytes());
+            RAW_FLOOR
+        }
     };
     out.push(kind);
     out.extend_from_slice(&length(body.len()));
@@ -168,6 +177,7 @@ fn decode_item(rest: &mut Reader<'_>) -> Result<Item, String> {
         NEXT_FILE => body.u64().map(|id| Item::NextFile { id }),
         ADD_TOMBSTONE => decode_tombstone(&mut body).map(Item::AddTombstone),
         REMOVE_TOMBSTONE => body.u64().map(|id| Item::RemoveTombstone { id }),
+        RAW_FLOOR => body.i64().map(|before_ms| Item::RawFloor { before_ms }),
         other => return Err(format!("an item of unknown kind {other}, from a newer version?")),
     };
     item.filter(|_| body.0.is_empty()).ok_or_else(|| format!("an item of kind {kind} is malformed"))

@@ -28,6 +28,10 @@ impl<'a> Reader<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    pub(super) fn i64(&mut self) -> Option<i64> {
+        self.array().map(i64::from_le_bytes)
+    }
+
     /// A text with its length before it.
     pub(super) fn text(&mut self) -> Option<&'a str> {
         let len = usize::try_from(self.u32()?).ok()?;
@@ -35,8 +39,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn range(&mut self) -> Option<TimeRange> {
-        let start = i64::from_le_bytes(self.array()?);
-        let end = i64::from_le_bytes(self.array()?);
+        let (start, end) = (self.i64()?, self.i64()?);
         TimeRange::new(start, end)
     }
 }

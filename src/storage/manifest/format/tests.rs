@@ -42,6 +42,7 @@ fn edits() -> Vec<Vec<Item>> {
         vec![Item::RemoveBlock { id: 1 }, Item::AddBlock(compacted_block())],
         vec![Item::AddTombstone(tombstone(10)), Item::AddTombstone(tombstone(11))],
         vec![Item::RemoveSeriesFile { id: 2 }, Item::RemoveTombstone { id: 10 }],
+        vec![Item::RawFloor { before_ms: -3 * WINDOW_MS }, Item::RawFloor { before_ms: WINDOW_MS }],
     ]
 }
 

@@ -21,7 +21,8 @@ use crate::storage::snapshot::Snapshot;
 use crate::storage::state::State;
 
 impl Worker {
-    /// Drops whole files whose last span ends at or before the floor of their resolution.
+    /// Drops whole files whose last span ends at or before the floor of their resolution, and
+    /// remembers the floors, so that rows that they hide in other files stay hidden.
     pub(crate) fn drop_expired(&mut self, wanted: &Floors) -> Result<(), StorageError> {
         let Some(opened) = &mut self.opened else { return Ok(()) };
         let mut floors = opened.floors.clone();
@@ -30,9 +31,14 @@ impl Worker {
         }
         floors.raw = floors.raw.max(wanted.raw);
         let expired = |file: &RollupFile| {
-            floors.rows.get(&file.resolution()).is_some_and(|floor| file.span().end <= *floor)
+            floors.of_rows(file.resolution()).is_some_and(|floor| file.span().end <= floor)
         };
-        let any = opened.files.iter().any(|file| expired(file));
+        let hides = |file: &RollupFile| {
+            let (resolution, start) = (file.resolution(), file.span().start);
+            let floor = floors.of_rows(resolution).filter(|floor| start < *floor);
+            floor.is_some() && floor > opened.floors.of_rows(resolution)
+        };
+        let any = opened.files.iter().any(|file| expired(file) || hides(file));
         if !any && floors.raw == opened.floors.raw {
             // The next manifest says so: until then there is nothing that it would be wrong about.
             opened.floors = floors;
