@@ -102,11 +102,21 @@ pub(crate) mod v2 {
         #[prost(uint32, repeated, tag = "1")]
         pub(crate) labels_refs: Vec<u32>,
         #[prost(message, repeated, tag = "2")]
-        pub(crate) samples: Vec<super::Sample>,
+        pub(crate) samples: Vec<Sample>,
         #[prost(message, repeated, tag = "3")]
         pub(crate) histograms: Vec<Histogram>,
         #[prost(message, optional, tag = "5")]
         pub(crate) metadata: Option<Metadata>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(crate) struct Sample {
+        #[prost(double, tag = "1")]
+        pub(crate) value: f64,
+        #[prost(int64, tag = "2")]
+        pub(crate) timestamp: i64,
+        #[prost(int64, tag = "3")]
+        pub(crate) start_timestamp: i64,
     }
 
     /// Only enough of one to be there.
@@ -140,8 +150,11 @@ pub(crate) mod v2 {
                 .map(|text| self.symbol(text));
             let labels_refs = labels_refs.collect();
             let samples = samples.iter();
-            let samples = samples
-                .map(|(timestamp, value)| super::Sample { value: *value, timestamp: *timestamp });
+            let samples = samples.map(|(timestamp, value)| Sample {
+                value: *value,
+                timestamp: *timestamp,
+                start_timestamp: 0,
+            });
             let samples = samples.collect();
             let (help_ref, unit_ref) = (self.symbol(help), self.symbol(unit));
             let metadata = Some(Metadata { metric_type, help_ref, unit_ref });

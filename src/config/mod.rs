@@ -153,6 +153,11 @@ pub struct Config {
     #[arg(long, env = "AETHER_QUERY_THREADS", default_value_t = QueryOptions::default().threads, value_name = "COUNT", help_heading = "Queries")]
     pub query_threads: usize,
 
+    /// Whether `rate`, `increase`, `irate` and `resets` look at the start timestamps that samples of
+    /// remote write 2.0 may have. `start_timestamp()` tells them in any case.
+    #[arg(long, env = "AETHER_USE_START_TIMESTAMPS", default_value_t = Switch::Off, value_name = "on|off", help_heading = "Queries")]
+    pub use_start_timestamps: Switch,
+
     /// Series that a listing without `limit` answers when it is not told which.
     #[arg(long, env = "AETHER_SERIES_LISTED_MAX", default_value_t = HttpOptions::default().series_listed_max, value_name = "COUNT", help_heading = "Queries")]
     pub series_listed_max: usize,
@@ -245,6 +250,7 @@ impl Config {
             bytes_max: self.query_total_bytes_max.0,
             threads: self.query_threads,
             rollup_costs: RollupCosts::default(),
+            use_start_timestamps: self.use_start_timestamps == Switch::On,
         }
     }
 
@@ -301,6 +307,7 @@ impl Config {
             ("query-concurrent-max", self.query_concurrent_max.to_string()),
             ("query-queued-max", self.query_queued_max.to_string()),
             ("query-threads", self.query_threads.to_string()),
+            ("use-start-timestamps", self.use_start_timestamps.to_string()),
             ("series-listed-max", self.series_listed_max.to_string()),
             ("exports-max", self.exports_max.to_string()),
             ("export-timeout", self.export_timeout.to_string()),

@@ -40,6 +40,11 @@ pub(crate) fn checked<'a>(
         let message = format!("no metric name ({METRIC_NAME})");
         return Err((LineErrorCode::BadLabels, message.into()));
     }
+    if labels.is_companion() {
+        let message =
+            "metric names of this ending hold start timestamps, of remote write 2.0 alone";
+        return Err((LineErrorCode::BadLabels, message.into()));
+    }
     if labels.as_bytes().len() > limits.series_key_bytes_max {
         let max = limits.series_key_bytes_max;
         return over(

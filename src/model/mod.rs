@@ -8,6 +8,7 @@ pub mod metadata;
 pub(crate) mod pattern;
 pub mod resolution;
 pub mod sample;
+pub mod start_timestamps;
 pub mod time;
 
 pub use labels::{Labels, LabelsBuilder, LabelsError, METADATA_LABELS, METRIC_NAME};

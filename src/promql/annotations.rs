@@ -2,6 +2,7 @@
 //!
 //! The same remark is made once however many series and steps cause it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
@@ -33,7 +34,25 @@ struct Collected {
 struct Note {
     /// Where in the query, as a byte offset.
     position: usize,
-    repaired: Option<Repaired>,
+    detail: Option<Detail>,
+}
+
+/// What adds up while a remark is made again.
+#[derive(Debug, Clone, Copy)]
+enum Detail {
+    Repaired(Repaired),
+    Occurrences(u64),
+}
+
+impl Detail {
+    fn merge(&mut self, other: Detail) {
+        match (self, other) {
+            (Detail::Repaired(known), Detail::Repaired(other)) => known.merge(other),
+            (Detail::Occurrences(known), Detail::Occurrences(other)) => *known += other,
+            // One text has one kind of detail.
+            (Detail::Repaired(_) | Detail::Occurrences(_), _) => {}
+        }
+    }
 }
 
 /// Classic histogram buckets that had to be made monotonic, over all samples.
@@ -66,13 +85,13 @@ impl Annotations {
 
     pub(crate) fn warn(&self, text: impl Into<String>, position: usize) {
         let text = format!("PromQL warning: {}", text.into());
-        let note = Note { position, repaired: None };
+        let note = Note { position, detail: None };
         self.collected.lock().warnings.entry(text).or_insert(note);
     }
 
     pub(crate) fn info(&self, text: impl Into<String>, position: usize) {
         let text = format!("PromQL info: {}", text.into());
-        let note = Note { position, repaired: None };
+        let note = Note { position, detail: None };
         self.collected.lock().infos.entry(text).or_insert(note);
     }
 
@@ -95,6 +114,17 @@ impl Annotations {
         }
     }
 
+    /// So many windows have samples that claim to have counted what was counted before.
+    pub(crate) fn starts_overlap(&self, metric: &str, position: usize, windows: u64) {
+        let text = format!(
+            "PromQL warning: sample has start time that overlaps with previous sample timestamp \
+             for metric {}",
+            quote(metric)
+        );
+        let detail = Detail::Occurrences(windows);
+        add(&mut self.collected.lock().warnings, text, position, detail);
+    }
+
     /// Buckets that needed repair; `metric` may be empty.
     pub(crate) fn repaired(&self, metric: &str, position: usize, repaired: Repaired) {
         let mut text = "PromQL info: input to histogram_quantile needed to be fixed for \
@@ -104,12 +134,7 @@ impl Annotations {
         if !metric.is_empty() {
             text.push_str(&format!(" for metric name {}", quote(metric)));
         }
-        let mut collected = self.collected.lock();
-        let note = collected.infos.entry(text).or_insert(Note { position, repaired: None });
-        match &mut note.repaired {
-            Some(known) => known.merge(repaired),
-            none => *none = Some(repaired),
-        }
+        add(&mut self.collected.lock().infos, text, position, Detail::Repaired(repaired));
     }
 
     pub(crate) fn warnings(&self) -> Vec<String> {
@@ -166,9 +191,14 @@ impl Annotations {
             .take(ANNOTATIONS_MAX)
             .map(|(text, note)| {
                 let position = self.line_column(note.position);
-                match note.repaired {
-                    None => format!("{text} ({position})"),
-                    Some(repaired) => format!("{text}, {} ({position})", describe(repaired)),
+                match note.detail {
+                    None | Some(Detail::Occurrences(1)) => format!("{text} ({position})"),
+                    Some(Detail::Repaired(repaired)) => {
+                        format!("{text}, {} ({position})", describe(repaired))
+                    }
+                    Some(Detail::Occurrences(count)) => {
+                        format!("{text} ({count} occurrences) ({position})")
+                    }
                 }
             })
             .collect();
@@ -184,6 +214,20 @@ impl Annotations {
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
         let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
         format!("{line}:{column}")
+    }
+}
+
+/// Makes a remark whose details add up.
+fn add(notes: &mut BTreeMap<String, Note>, text: String, position: usize, detail: Detail) {
+    match notes.entry(text) {
+        Entry::Vacant(entry) => {
+            entry.insert(Note { position, detail: Some(detail) });
+        }
+        Entry::Occupied(mut entry) => {
+            if let Some(known) = &mut entry.get_mut().detail {
+                known.merge(detail);
+            }
+        }
     }
 }
 

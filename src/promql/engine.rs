@@ -188,6 +188,7 @@ fn planner(
         lookback_ms: query.lookback_ms,
         max_source_resolution: query.max_source_resolution,
         rollup_costs: options.rollup_costs,
+        use_start_timestamps: options.use_start_timestamps,
         rounding: Rounding::new(&expired(snapshot), query.max_source_resolution),
         times,
     }

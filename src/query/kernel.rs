@@ -5,13 +5,15 @@ use std::ops::Range;
 
 use datafusion::physical_plan::metrics::Time;
 
-use crate::model::{Labels, Samples, TimeRange};
+use crate::model::start_timestamps::from_value;
+use crate::model::{Labels, Samples, TimeRange, Timestamp};
 use crate::query::ABSENT;
 use crate::query::error::QueryError;
 use crate::query::grid::Grid;
 use crate::query::pace::Pace;
 use crate::query::rollup_scan::RollupKernel;
 use crate::query::scan::drop_stale;
+use crate::storage::{ReadStats, SelectedSeries, SnapshotReader};
 
 /// Looks that a kernel may take in one go, as [`Pace`] counts them: some milliseconds.
 const LOOKS_AT_ONCE_MAX: usize = 1 << 21;
@@ -47,9 +49,69 @@ pub trait WindowKernel: fmt::Debug + Send + Sync {
         None
     }
 
+    /// The same for kernels that look at start timestamps where there are any.
+    fn started(&self) -> Option<&dyn StartedKernel> {
+        None
+    }
+
     /// The same over rollup rows, if they tell it.
     fn rollup(&self) -> Option<&dyn RollupKernel> {
         None
+    }
+}
+
+/// A window kernel that looks at start timestamps. Its windows slide.
+pub trait StartedKernel: WindowKernel {
+    /// Like [`WindowKernel::evaluate`]; `starts` are start timestamps of the samples.
+    fn evaluate_started(
+        &self,
+        labels: &Labels,
+        samples: &mut Samples,
+        starts: &StartTimestamps,
+        grid: Grid,
+        out: &mut [f64],
+    ) -> Result<(), QueryError>;
+}
+
+/// The start timestamps of one series, as its companion holds them.
+#[derive(Debug, Default)]
+pub struct StartTimestamps(Samples);
+
+impl StartTimestamps {
+    /// Replaces them by those of another series.
+    pub(crate) fn read(
+        &mut self,
+        reader: &mut SnapshotReader,
+        companion: &SelectedSeries,
+        range: TimeRange,
+    ) -> Result<ReadStats, QueryError> {
+        Ok(reader.read(companion, range, &mut self.0)?)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Rows that there is memory for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.timestamps.capacity()
+    }
+
+    /// The start timestamp of each of the samples at these ascending times, 0 where none is known.
+    pub fn of(&self, timestamps: &[Timestamp]) -> Vec<Timestamp> {
+        let mut row = 0;
+        let held = &self.0.timestamps;
+        let start_at = |at: &Timestamp| {
+            while row < held.len() && held[row] < *at {
+                row += 1;
+            }
+            if held.get(row) == Some(at) { from_value(self.0.values[row]) } else { 0 }
+        };
+        timestamps.iter().map(start_at).collect()
     }
 }
 

@@ -88,6 +88,8 @@ pub struct QueryOptions {
     pub threads: usize,
     /// When rollups answer instead of raw samples.
     pub rollup_costs: RollupCosts,
+    /// Whether functions of counters look at start timestamps.
+    pub use_start_timestamps: bool,
 }
 
 impl QueryOptions {
@@ -107,6 +109,7 @@ impl Default for QueryOptions {
             bytes_max: 4 << 30,
             threads,
             rollup_costs: RollupCosts::default(),
+            use_start_timestamps: false,
         }
     }
 }

@@ -25,7 +25,7 @@ pub mod catalog;
 pub use batch::ABSENT;
 pub use error::{QueryError, QueryErrorKind};
 pub use grid::Grid;
-pub use kernel::WindowKernel;
+pub use kernel::{StartTimestamps, StartedKernel, WindowKernel};
 pub use limits::{QueryLimits, QueryOptions};
 pub use resolution::{RollupCosts, SourceResolution, WindowShape};
 pub use session::QuerySession;

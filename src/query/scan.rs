@@ -20,7 +20,7 @@ use crate::model::{Samples, TimeRange};
 use crate::query::batch::{SampleBuilder, VectorBuilder, batch_rows, sample_schema, vector_schema};
 use crate::query::error::QueryError;
 use crate::query::grid::Grid;
-use crate::query::kernel::{WindowKernel, evaluate};
+use crate::query::kernel::{StartTimestamps, WindowKernel, evaluate};
 use crate::query::limits::QueryUsage;
 use crate::query::node::{BatchStream, Node, NodeExec, Run};
 use crate::query::pace::Pace;
@@ -40,10 +40,18 @@ pub enum ScanOutput {
     Samples,
 }
 
+/// The series that a selector stands for.
+#[derive(Debug, Clone)]
+pub(crate) struct Selection {
+    pub(crate) series: Arc<[SelectedSeries]>,
+    /// Where the start timestamps of each are stored, if the kernel looks at them.
+    pub(crate) starts: Option<Arc<[Option<SelectedSeries>]>>,
+}
+
 /// A selector, resolved to series.
 pub struct SeriesScan {
     snapshot: Snapshot,
-    series: Arc<[SelectedSeries]>,
+    selection: Selection,
     partitions: Vec<Range<usize>>,
     range: TimeRange,
     output: ScanOutput,
@@ -62,7 +70,7 @@ impl SeriesScan {
     pub(crate) fn plan(
         snapshot: &Snapshot,
         selector: String,
-        series: Arc<[SelectedSeries]>,
+        selection: Selection,
         range: TimeRange,
         output: ScanOutput,
         usage: Arc<QueryUsage>,
@@ -72,10 +80,10 @@ impl SeriesScan {
             ScanOutput::Window { kernel, grid } => vector_schema(kernel.width() * grid.steps()),
             ScanOutput::Samples => sample_schema(),
         };
-        let partitions = partitions(snapshot, series.len(), range, partitions_max);
+        let partitions = partitions(snapshot, selection.series.len(), range, partitions_max);
         let count = partitions.len();
         let snapshot = snapshot.clone();
-        let scan = Self { snapshot, series, partitions, range, output, selector, usage };
+        let scan = Self { snapshot, selection, partitions, range, output, selector, usage };
         NodeExec::leaf(scan, schema, count)
     }
 }
@@ -114,7 +122,7 @@ impl Node for SeriesScan {
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let range = self.range;
-        write!(f, "{} series={}", self.selector, self.series.len())?;
+        write!(f, "{} series={}", self.selector, self.selection.series.len())?;
         write!(f, " range=[{}, {}]", range.start(), range.end())?;
         match &self.output {
             ScanOutput::Window { kernel, grid } => {
@@ -136,6 +144,7 @@ impl Node for SeriesScan {
             reader: self.snapshot.reader(),
             rows,
             samples: Samples::default(),
+            starts: StartTimestamps::default(),
             reservation: consumer.register(run.context.memory_pool()),
             counters,
             baseline: run.baseline.clone(),
@@ -164,8 +173,20 @@ impl Node for SeriesScan {
                             let (labels, samples) = (&series.labels, &mut scanning.samples);
                             let pace = &mut scanning.counters.pace;
                             let compute = scanning.baseline.elapsed_compute();
-                            evaluate(kernel.as_ref(), labels, samples, *grid, out, pace, compute)
-                                .await?;
+                            match kernel.started().filter(|_| !scanning.starts.is_empty()) {
+                                Some(kernel) => {
+                                    let timer = compute.timer();
+                                    let starts = &scanning.starts;
+                                    kernel.evaluate_started(labels, samples, starts, *grid, out)?;
+                                    timer.done();
+                                    pace.look(samples.len() + out.len()).await;
+                                }
+                                None => {
+                                    let kernel = kernel.as_ref();
+                                    evaluate(kernel, labels, samples, *grid, out, pace, compute)
+                                        .await?;
+                                }
+                            }
                             builder.keep_if_present();
                         }
                         builder.finish(&schema)?
@@ -216,6 +237,7 @@ struct Scanning {
     reader: SnapshotReader,
     rows: Range<usize>,
     samples: Samples,
+    starts: StartTimestamps,
     reservation: MemoryReservation,
     counters: ScanCounters,
     baseline: BaselineMetrics,
@@ -224,17 +246,23 @@ struct Scanning {
 impl Scanning {
     /// Holds memory for so many values of output and the samples of one series.
     fn reserve(&mut self, values: usize) -> DataFusionResult<()> {
-        let samples = self.samples.timestamps.capacity() * 2;
+        let samples = (self.samples.timestamps.capacity() + self.starts.capacity()) * 2;
         self.reservation.try_resize(values.saturating_add(samples).saturating_mul(8))
     }
 
-    /// Reads the next series into `samples`.
+    /// Reads the next series into `samples`, and its start timestamps into `starts`.
     fn next<'a>(&mut self, scan: &'a SeriesScan) -> Result<(u32, &'a SelectedSeries), QueryError> {
         let index = self.rows.start;
         self.rows.start += 1;
-        let series = &scan.series[index];
+        let series = &scan.selection.series[index];
         let timer = self.baseline.elapsed_compute().timer();
-        let stats = self.reader.read(series, scan.range, &mut self.samples)?;
+        let mut stats = self.reader.read(series, scan.range, &mut self.samples)?;
+        self.starts.clear();
+        if let Some(starts) = &scan.selection.starts
+            && let Some(companion) = &starts[index]
+        {
+            stats.add(self.starts.read(&mut self.reader, companion, scan.range)?);
+        }
         timer.done();
         self.counters.add(stats);
         scan.usage.add(stats)?;

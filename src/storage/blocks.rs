@@ -52,7 +52,7 @@ fn write_file(
     options: BlockOptions,
     observer: Observer<'_>,
 ) -> Result<Option<BlockMeta>, StorageError> {
-    let series = source.select(&[], header.window)?;
+    let series = source.select_stored(&[], header.window)?;
     if series.is_empty() {
         return Ok(None);
     }

@@ -6,17 +6,23 @@
 //! Tombstones take away from each part what they hide there, before parts are merged. Without
 //! tombstones nothing is looked at. What is before the floor of retention is not there for anybody.
 //!
+//! Companion series, which hold start timestamps (`model/start_timestamps`), are in the parts but
+//! never among the series of a view.
+//!
 //! A damaged part does not fail the view: what can be read is served, and the view's warnings
 //! say what is missing. Ask for them after reading.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use crate::model::{Labels, Matcher, Samples, TimeRange, Timestamp};
+use crate::model::start_timestamps::{
+    companion_matchers, is_companion_name, may_select_companions,
+};
+use crate::model::{Labels, METRIC_NAME, Matcher, Samples, TimeRange, Timestamp};
 use crate::storage::error::{ErrorKind, StorageError};
 use crate::storage::part::{Part, PartSeries, ReadStats, SeriesReader};
 use crate::storage::rollup::RollupView;
@@ -146,6 +152,35 @@ impl Snapshot {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<SelectedSeries>, StorageError> {
+        let mut selected = self.select_stored(matchers, range)?;
+        if may_select_companions(matchers) {
+            selected.retain(|series| !series.labels.is_companion());
+        }
+        Ok(selected)
+    }
+
+    /// Where the start timestamps of series that `select` would give are stored: for each label
+    /// set that has any, its companion's samples.
+    pub fn select_start_timestamps(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<HashMap<Labels, SelectedSeries>, StorageError> {
+        let selected = self.select_stored(&companion_matchers(matchers), range)?;
+        let counted = |series: SelectedSeries| {
+            let labels = series.labels.without_mark()?;
+            let is_selected = matchers.iter().all(|matcher| matcher.matches_labels(&labels));
+            is_selected.then_some((labels, series))
+        };
+        Ok(selected.into_iter().filter_map(counted).collect())
+    }
+
+    /// The series as they are stored, companions among them: for those who write files.
+    pub(crate) fn select_stored(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<SelectedSeries>, StorageError> {
         let Some(range) = range.intersect(self.visible()) else { return Ok(Vec::new()) };
         let mut lists: Vec<(u32, std::vec::IntoIter<PartSeries>)> = Vec::new();
         for (number, part) in (0u32..).zip(self.overlapping(range)) {
@@ -208,6 +243,9 @@ impl Snapshot {
                     values.insert(value.to_owned());
                 }
             }
+        }
+        if name == METRIC_NAME {
+            values.retain(|value| !is_companion_name(value));
         }
         Ok(values)
     }

@@ -38,8 +38,10 @@ pub struct Tombstone {
 }
 
 impl Tombstone {
-    /// Whether samples of the series are hidden.
+    /// Whether samples of the series are hidden. Start timestamps go with their samples.
     pub fn selects(&self, labels: &Labels) -> bool {
+        let counted = labels.without_mark();
+        let labels = counted.as_ref().unwrap_or(labels);
         self.matchers.iter().all(|matcher| matcher.matches_labels(labels))
     }
 }

@@ -77,13 +77,13 @@ impl Api {
     }
 
     /// With a small log that is not synced: for those who start many.
-    pub(crate) async fn start_small() -> Self {
+    pub(crate) async fn start_small(queries: QueryOptions) -> Self {
         let storage = |dir: &Path| StorageOptions {
             wal_sync: WalSync::Never,
             wal_segment_bytes: 1 << 20,
             ..StorageOptions::new(dir)
         };
-        let api = Self::start_over(HttpOptions::default(), QueryOptions::default(), storage).await;
+        let api = Self::start_over(HttpOptions::default(), queries, storage).await;
         api.service.set_ready(Arc::clone(&api.engine));
         api
     }

@@ -163,9 +163,6 @@ fn not_yet(eval: &Eval, store: &Store) -> Option<&'static str> {
     if selectors.iter().any(|matchers| store.selects_histograms(matchers)) {
         return Some(HISTOGRAMS);
     }
-    if selectors.iter().any(|matchers| store.selects_starts(matchers)) {
-        return Some("start timestamps");
-    }
     None
 }
 

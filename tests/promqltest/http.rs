@@ -9,9 +9,10 @@ use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 
 use crate::http::Api;
+use crate::promqltest::query_options;
 use crate::promqltest::store::Store;
 use crate::promqltest::target::{Answer, Target};
-use crate::remote_write;
+use crate::remote_write::{self, v2};
 
 /// A server of this process, which is replaced whenever the data change.
 pub(crate) struct OverHttp {
@@ -33,8 +34,20 @@ impl OverHttp {
 impl Target for OverHttp {
     fn load(&mut self, store: &Store) {
         let api = self.runtime.block_on(async {
-            let api = Api::start_small().await;
+            let api = Api::start_small(query_options()).await;
             let series: Vec<_> = store.series().collect();
+            let mut started = v2::Request::default();
+            for (labels, samples) in &series {
+                let Some(starts) = store.starts(labels) else { continue };
+                let labels: Vec<_> = labels.iter().collect();
+                let samples: Vec<_> = samples.iter().map(|(at, value)| (*at, *value)).collect();
+                started.push(&labels, &samples, (0, "", ""));
+                let written = started.timeseries.last_mut().unwrap();
+                for sample in &mut written.samples {
+                    let start = starts.get(&sample.timestamp);
+                    sample.start_timestamp = start.copied().unwrap_or_default();
+                }
+            }
             for series in series.chunks(1_000) {
                 let body = remote_write::v1(series.iter().map(|(labels, samples)| {
                     let samples = samples.iter().map(|(at, value)| (*at, *value)).collect();
@@ -43,6 +56,10 @@ impl Target for OverHttp {
                 let answer = api.post("/api/v1/write", remote_write::V1_HEADERS, body).await;
                 assert_eq!((answer.status, answer.text()), (204, ""));
             }
+            // Start timestamps are added to samples that are there.
+            let body = remote_write::packed(&started);
+            let answer = api.post("/api/v1/write", remote_write::V2_HEADERS, body).await;
+            assert_eq!((answer.status, answer.text()), (204, ""));
             api
         });
         self.api = Some(Arc::new(api));

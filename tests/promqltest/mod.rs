@@ -39,7 +39,12 @@ struct Tally {
 
 fn in_process() -> InProcess {
     let clock = Arc::new(SystemClock::new());
-    InProcess::new(QuerySession::new(QueryOptions::default(), clock).unwrap())
+    InProcess::new(QuerySession::new(query_options(), clock).unwrap())
+}
+
+/// Prometheus runs its scripts with all features on.
+pub(crate) fn query_options() -> QueryOptions {
+    QueryOptions { use_start_timestamps: true, ..QueryOptions::default() }
 }
 
 fn run(path: &Path, target: &mut dyn Target, in_variations: bool) -> Tally {

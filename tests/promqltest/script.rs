@@ -5,7 +5,7 @@
 use aetherdb::model::Labels;
 use regex::Regex;
 
-use crate::promqltest::series::{Item, parse_labels, parse_series};
+use crate::promqltest::series::{Item, parse_labels, parse_series, parse_starts};
 
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -21,8 +21,8 @@ pub(crate) struct Load {
     /// `load_with_nhcb`: classic histograms are loaded as native ones too.
     pub(crate) with_native: bool,
     pub(crate) series: Vec<(Labels, Vec<Item>)>,
-    /// Series with start timestamps (`m@st …`), which are recognised but not read.
-    pub(crate) with_starts: Vec<Labels>,
+    /// Start timestamps of series (`m@st …`): how far each lies from its sample, in milliseconds.
+    pub(crate) starts: Vec<(Labels, Vec<Option<i64>>)>,
 }
 
 /// One query and what it must answer.
@@ -115,12 +115,12 @@ fn parse_load(line: &str, body: &[&str]) -> Result<Load, String> {
         step_ms: duration(step.trim())?,
         with_native: command == "load_with_nhcb",
         series: Vec::new(),
-        with_starts: Vec::new(),
+        starts: Vec::new(),
     };
     for line in body {
         let (labels, rest) = parse_labels(line)?;
-        if rest.starts_with("@st") {
-            load.with_starts.push(labels);
+        if let Some(starts) = rest.strip_prefix("@st") {
+            load.starts.push((labels, parse_starts(starts)?));
         } else {
             load.series.push(parse_series(line)?);
         }

@@ -63,6 +63,47 @@ fn closing_brace(text: &str) -> Option<usize> {
     None
 }
 
+/// Start timestamps behind `@st`: how far each lies from its sample, in milliseconds.
+/// `-30s-1mx2` stands for three.
+pub(crate) fn parse_starts(text: &str) -> Result<Vec<Option<i64>>, String> {
+    let mut starts = Vec::new();
+    for item in text.split_whitespace() {
+        let wrong = || format!("not a start timestamp: {item:?}");
+        if let Some(times) = item.strip_prefix('_') {
+            let times = times.strip_prefix('x').map_or(Ok(1), str::parse).map_err(|_| wrong())?;
+            starts.extend(std::iter::repeat_n(None, times));
+            continue;
+        }
+        let (sequence, times) = match item.rsplit_once('x') {
+            Some((sequence, times)) => (sequence, times.parse().map_err(|_| wrong())?),
+            None => (item, 0),
+        };
+        let step_at = sequence.rfind(['+', '-']).filter(|at| *at > 0).unwrap_or(sequence.len());
+        let (first, step) = sequence.split_at(step_at);
+        // A step alone begins where it steps to, as with values.
+        let step_ms = if step.is_empty() { 0 } else { signed_millis(step).ok_or_else(wrong)? };
+        let first_ms = signed_millis(first).ok_or_else(wrong)?;
+        starts.extend((0..=times).map(|time| Some(first_ms + time * step_ms)));
+    }
+    Ok(starts)
+}
+
+/// Milliseconds of `-1m30s`, `+1ms` or `0`.
+fn signed_millis(text: &str) -> Option<i64> {
+    let unsigned = text.trim_start_matches(['+', '-']);
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    if unsigned == "0" {
+        return Some(0);
+    }
+    let expr = aetherdb::promql::parse(unsigned).ok()?;
+    match expr.kind {
+        aetherdb::promql::ExprKind::Number(literal) if literal.is_duration => {
+            Some(sign * literal.millis())
+        }
+        _ => None,
+    }
+}
+
 fn parse_items(text: &str) -> Result<Vec<Item>, String> {
     let mut items = Vec::new();
     let mut rest = text.trim_start();
@@ -178,4 +219,21 @@ fn series_are_read() {
         assert_eq!(values(line), expected, "{line}");
     }
     assert!(parse_series("m 1x").is_err() && parse_series("m{ 1").is_err());
+    let starts = parse_starts("_ -30s-1mx2 _x2 0 +1m 1ms-1mx1 -1msx1").unwrap();
+    let expected = [
+        None,
+        Some(-30_000),
+        Some(-90_000),
+        Some(-150_000),
+        None,
+        None,
+        Some(0),
+        Some(60_000),
+        Some(1),
+        Some(-59_999),
+        Some(-1),
+        Some(-1),
+    ];
+    assert_eq!(starts, expected);
+    assert!(parse_starts("1").is_err() && parse_starts("-1mxx").is_err());
 }

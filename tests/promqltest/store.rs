@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use aetherdb::model::start_timestamps::to_value;
 use aetherdb::model::{Labels, METRIC_NAME, Matcher, Samples, TimeRange};
 use aetherdb::storage::{Part, PartSeries, ReadStats, SeriesReader, Snapshot, StorageError};
 
@@ -13,7 +14,7 @@ use crate::promqltest::series::Item;
 pub(crate) struct Store {
     series: BTreeMap<Labels, BTreeMap<i64, f64>>,
     histograms: BTreeSet<Labels>,
-    with_starts: BTreeSet<Labels>,
+    starts: BTreeMap<Labels, BTreeMap<i64, i64>>,
 }
 
 impl Store {
@@ -37,7 +38,11 @@ impl Store {
                 self.histograms.extend(native_twin(labels));
             }
         }
-        self.with_starts.extend(load.with_starts.iter().cloned());
+        for (labels, items) in &load.starts {
+            let starts = self.starts.entry(labels.clone()).or_default();
+            let times = (0..).map(|number| number * load.step_ms);
+            starts.extend(times.zip(items).filter_map(|(at, from)| Some((at, at + (*from)?))));
+        }
     }
 
     /// Whether the matchers select native histograms.
@@ -45,9 +50,9 @@ impl Store {
         self.histograms.iter().any(|labels| fits(labels, matchers))
     }
 
-    /// Whether the matchers select series with start timestamps.
-    pub(crate) fn selects_starts(&self, matchers: &[Matcher]) -> bool {
-        self.with_starts.iter().any(|labels| fits(labels, matchers))
+    /// The start timestamps of a series, by the times of their samples.
+    pub(crate) fn starts(&self, labels: &Labels) -> Option<&BTreeMap<i64, i64>> {
+        self.starts.get(labels)
     }
 
     /// All series with their samples.
@@ -56,17 +61,18 @@ impl Store {
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
-        let series = self
-            .series
-            .iter()
-            .map(|(labels, samples)| {
-                let samples = Samples {
-                    timestamps: samples.keys().copied().collect(),
-                    values: samples.values().copied().collect(),
-                };
-                (labels.clone(), samples)
-            })
-            .collect();
+        let samples = |samples: &BTreeMap<i64, f64>| Samples {
+            timestamps: samples.keys().copied().collect(),
+            values: samples.values().copied().collect(),
+        };
+        let companion = |starts: &BTreeMap<i64, i64>| Samples {
+            timestamps: starts.keys().copied().collect(),
+            values: starts.values().map(|start| to_value(*start)).collect(),
+        };
+        let own = self.series.iter().map(|(labels, of)| (labels.clone(), samples(of)));
+        let companions = self.starts.iter().map(|(labels, of)| (labels.companion(), companion(of)));
+        let mut series: Vec<_> = own.chain(companions).collect();
+        series.sort_by(|(one, _), (two, _)| one.cmp(two));
         Snapshot::new(vec![Arc::new(MemoryPart { series })], Vec::new(), Vec::new())
     }
 }

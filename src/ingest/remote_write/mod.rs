@@ -14,6 +14,7 @@ use crate::ingest::error::{IngestError, IngestOutcome, LineError, LineErrorCode,
 use crate::ingest::options::ParseOptions;
 use crate::ingest::remote_write::protobuf::{Malformed, Reader, Value};
 use crate::ingest::resolver::ResolveError;
+use crate::model::start_timestamps::to_value;
 use crate::model::{MetricType, SampleBatch, SeriesRef, Timestamp};
 
 pub use crate::ingest::remote_write::v1::parse_v1;
@@ -29,25 +30,32 @@ struct Request<'a> {
     outcome: IngestOutcome,
     /// Place of the current series, from 1.
     series: usize,
-    samples_before: usize,
+    rows_before: usize,
+    /// Rows of the batch that are start timestamps.
+    starts: usize,
 }
 
 impl<'a> Request<'a> {
     fn new(options: &'a ParseOptions, batch: &'a mut SampleBatch) -> Self {
-        let samples_before = batch.len();
-        Self { options, batch, outcome: IngestOutcome::default(), series: 0, samples_before }
+        let rows_before = batch.len();
+        let outcome = IngestOutcome::default();
+        Self { options, batch, outcome, series: 0, rows_before, starts: 0 }
+    }
+
+    /// Samples that were taken so far.
+    fn samples(&self) -> usize {
+        self.batch.len() - self.rows_before - self.starts
     }
 
     /// Counts the series in and checks the request's size; `read` is the part of it behind us.
     #[inline]
     fn next_series(&mut self, read: usize, len: usize) -> Result<(), IngestError> {
         self.series += 1;
-        let samples = self.batch.len() - self.samples_before;
-        if samples > self.options.limits.samples_per_request_max {
+        if self.samples() > self.options.limits.samples_per_request_max {
             return Err(self.too_many_samples());
         }
         if self.series == SERIES_BEFORE_RESERVE {
-            let more = samples * (len / read.max(1) + 1);
+            let more = (self.batch.len() - self.rows_before) * (len / read.max(1) + 1);
             let more = (more + more / 16).min(self.options.limits.samples_per_request_max);
             self.batch.series.reserve(more);
             self.batch.timestamps.reserve(more);
@@ -57,11 +65,10 @@ impl<'a> Request<'a> {
     }
 
     fn finish(mut self) -> Result<IngestOutcome, IngestError> {
-        let samples = self.batch.len() - self.samples_before;
-        if samples > self.options.limits.samples_per_request_max {
+        if self.samples() > self.options.limits.samples_per_request_max {
             return Err(self.too_many_samples());
         }
-        self.outcome.accepted = samples as u64;
+        self.outcome.accepted = self.samples() as u64;
         Ok(self.outcome)
     }
 
@@ -74,11 +81,19 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Appends a series' samples; those too far ahead or too old are refused one by one.
-    fn push(&mut self, series: SeriesRef, samples: &[Sample], text: impl Fn() -> String) {
+    /// Appends the samples of `series[0]`, and what start timestamps they have to its companion
+    /// `series[1]`. Samples too far ahead or too old are refused one by one.
+    #[inline]
+    fn push(&mut self, series: &[SeriesRef], samples: &[Sample], text: impl Fn() -> String) {
         for sample in samples {
             if self.options.accepted.contains(sample.timestamp) {
-                self.batch.push(series, sample.timestamp, sample.value);
+                self.batch.push(series[0], sample.timestamp, sample.value);
+                if sample.start != 0
+                    && let Some(companion) = series.get(1)
+                {
+                    self.batch.push(*companion, sample.timestamp, to_value(sample.start));
+                    self.starts += 1;
+                }
             } else {
                 let (code, message) = self.options.accepted.refusal(sample.timestamp);
                 self.refuse(1, code, message, &text);
@@ -116,9 +131,12 @@ impl<'a> Request<'a> {
 struct Sample {
     value: f64,
     timestamp: Timestamp,
+    /// 0 if it is unknown.
+    start: Timestamp,
 }
 
-/// Reads a `Sample`; both versions number its value 1 and its timestamp 2.
+/// Reads a `Sample`; both versions number its value 1 and its timestamp 2. Only version 2 has a
+/// start timestamp.
 #[inline]
 fn sample(message: &[u8]) -> Result<Sample, Malformed> {
     // As every sender writes it: both fields, in order.
@@ -127,17 +145,26 @@ fn sample(message: &[u8]) -> Result<Sample, Malformed> {
     {
         let mut reader = Reader::new(rest);
         let timestamp = reader.varint()?.cast_signed();
+        let value = f64::from_le_bytes(*value);
         if reader.rest.is_empty() {
-            return Ok(Sample { value: f64::from_le_bytes(*value), timestamp });
+            return Ok(Sample { value, timestamp, start: 0 });
+        }
+        if let Some((0x18, rest)) = reader.rest.split_first() {
+            reader = Reader::new(rest);
+            let start = reader.varint()?.cast_signed();
+            if reader.rest.is_empty() {
+                return Ok(Sample { value, timestamp, start });
+            }
         }
     }
-    let mut sample = Sample { value: 0.0, timestamp: 0 };
+    let mut sample = Sample { value: 0.0, timestamp: 0, start: 0 };
     let mut reader = Reader::new(message);
     while let Some((number, value)) = reader.field()? {
         match (number, value) {
             (1, Value::Fixed64(bits)) => sample.value = f64::from_bits(bits),
             (2, Value::Varint(bits)) => sample.timestamp = bits.cast_signed(),
-            (1 | 2, _) => return Err(Malformed("a sample's field has the wrong wire type")),
+            (3, Value::Varint(bits)) => sample.start = bits.cast_signed(),
+            (1..=3, _) => return Err(Malformed("a sample's field has the wrong wire type")),
             _ => {}
         }
     }

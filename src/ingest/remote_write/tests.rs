@@ -7,6 +7,7 @@ use prost::Message;
 use crate::ingest::LineErrorCode::{self, *};
 use crate::ingest::tests::{NOW_MS, Row, Store, cases, options, row};
 use crate::ingest::{IngestError, IngestOutcome, remote_write};
+use crate::model::start_timestamps::companion_name;
 use crate::model::{Labels, Metadata, MetricType, STALE_NAN_BITS};
 
 #[derive(Clone, PartialEq, Message)]
@@ -160,7 +161,7 @@ fn v2(request: &WriteRequest) -> Request {
                 .map(|sample| SampleV2 {
                     value: sample.value,
                     timestamp: sample.timestamp,
-                    start_timestamp: 7,
+                    start_timestamp: 0,
                 })
                 .collect(),
             histograms: series.histograms.clone(),
@@ -346,6 +347,40 @@ fn metadata_of_both_versions() {
     assert_eq!(outcome.metadata.len(), 1);
     assert_eq!(rows[0].0, r#"latency_bucket{le="1"}"#);
     assert_eq!(store.registry.len(), 2);
+}
+
+#[test]
+fn start_timestamps_go_to_a_series_beside() {
+    let written: Written<'_> =
+        (&[("__name__", "m"), ("host", "a")], &[(10, 1.0), (20, 2.0), (i64::MAX, 3.0)]);
+    let mut request = v2(&v1(&[written]));
+    let companion = series(written).labels;
+    let companion = companion.iter().map(|label| (label.name.as_str(), label.value.as_str()));
+    let companion = Labels::from_pairs(companion).unwrap().companion().to_string();
+    let store = Store::default();
+    let own = [row("m{host=\"a\"}", 10, 1.0), row("m{host=\"a\"}", 20, 2.0)];
+    for starts in [[0, 0, 0], [7, 0, 8], [-5, 0, 0], [0, 0, 0], [7, 0, 0]] {
+        for (sample, start) in request.timeseries[0].samples.iter_mut().zip(starts) {
+            sample.start_timestamp = start;
+        }
+        let (rows, outcome) = read_v2(&store, &request.encode_to_vec()).unwrap();
+        let (of_companion, of_series): (Vec<_>, Vec<_>) =
+            rows.into_iter().partition(|(labels, ..)| *labels == companion);
+        assert_eq!(of_series, own);
+        // A sample that is refused brings no start timestamp either.
+        let expected: Vec<Row> = match starts[0] {
+            0 => Vec::new(),
+            start => vec![row(&companion, 10, start as f64)],
+        };
+        assert_eq!(of_companion, expected, "{starts:?}");
+        assert_eq!((outcome.accepted, outcome.rejected), (2, 1));
+    }
+    assert_eq!(store.registry.len(), 2);
+    // Nobody can write to it in another way.
+    let name = companion_name("m");
+    let (rows, outcome) =
+        read_v1(&store, &v1(&[(&[("__name__", &name)], &[(10, 1.0)])]).encode_to_vec()).unwrap();
+    assert_eq!((rows, outcome.errors[0].code), (Vec::new(), BadLabels));
 }
 
 #[test]

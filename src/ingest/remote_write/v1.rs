@@ -160,7 +160,7 @@ fn store<R: SeriesResolver>(
     if let Some(known) = shape.and_then(|shape| resolver.find(shape, key)) {
         resolver.advance(known);
         if let [series_ref] = resolver.known(known).series {
-            request.push(*series_ref, &series.samples, text);
+            request.push(&[*series_ref], &series.samples, text);
         }
         return Ok(());
     }
@@ -179,7 +179,7 @@ fn store<R: SeriesResolver>(
             if let Some(known) = known {
                 resolver.advance(known);
             }
-            request.push(ids[0], &series.samples, text);
+            request.push(&ids, &series.samples, text);
         }
         Err(error) => {
             request.refuse(samples, LineErrorCode::SeriesRefused, refusal(error)?, text);

@@ -16,7 +16,9 @@
 //! key := metric type (1) | help (4) | unit (4) | { name (4) | value (4) }
 //! ```
 //!
-//! Metadata is part of the key, so that it is reported once, when the key is new.
+//! Metadata is part of the key, so that it is reported once, when the key is new. Keys of series that
+//! come with start timestamps have a shape of their own, which stands for two series: the one named
+//! and its companion.
 
 use std::borrow::Cow;
 
@@ -42,7 +44,10 @@ pub fn parse_v2<R: SeriesResolver>(
     batch: &mut SampleBatch,
 ) -> Result<IngestOutcome, IngestError> {
     let symbols = Symbols::read(body, options, resolver)?;
-    let shape = resolver.shape(&ShapeKey::single(KeyFormat::RemoteWriteV2, &options.extra_labels));
+    let mut shape = ShapeKey::single(KeyFormat::RemoteWriteV2, &options.extra_labels);
+    let plain = resolver.shape(&shape);
+    shape.push_field(b"start_timestamp", true);
+    let shapes = Shapes { plain, with_starts: resolver.shape(&shape) };
     resolver.start();
     let mut request = Request::new(options, batch);
     let mut series = Series::default();
@@ -52,10 +57,16 @@ pub fn parse_v2<R: SeriesResolver>(
         if let (5, Value::Bytes(message)) = (number, value) {
             request.next_series(body.len() - reader.rest.len(), body.len())?;
             series.read(message).map_err(malformed(FORMAT))?;
-            store(&series, &symbols, shape, &mut key, resolver, &mut request)?;
+            store(&series, &symbols, &shapes, &mut key, resolver, &mut request)?;
         }
     }
     request.finish()
+}
+
+/// Shapes of the keys of series without start timestamps, and with them.
+struct Shapes {
+    plain: Option<ShapeId>,
+    with_starts: Option<ShapeId>,
 }
 
 /// The request's symbol table.
@@ -253,7 +264,7 @@ fn reference(number: u64) -> Result<u32, Malformed> {
 fn store<R: SeriesResolver>(
     series: &Series,
     symbols: &Symbols<'_>,
-    shape: Option<ShapeId>,
+    shapes: &Shapes,
     key: &mut Vec<u8>,
     resolver: &mut R,
     request: &mut Request<'_>,
@@ -269,6 +280,8 @@ fn store<R: SeriesResolver>(
     if series.samples.is_empty() {
         return Ok(());
     }
+    let has_starts = series.samples.iter().any(|sample| sample.start != 0);
+    let shape = if has_starts { shapes.with_starts } else { shapes.plain };
     let shape = shape.filter(|_| series.key(symbols, key).is_some());
     if let Some(shape) = shape {
         let predicted = resolver
@@ -277,9 +290,7 @@ fn store<R: SeriesResolver>(
             .map(|known| known.key);
         if let Some(known) = predicted.or_else(|| resolver.find(shape, key)) {
             resolver.advance(known);
-            if let [series_ref] = resolver.known(known).series {
-                request.push(*series_ref, &series.samples, text);
-            }
+            request.push(resolver.known(known).series, &series.samples, text);
             return Ok(());
         }
     }
@@ -292,13 +303,17 @@ fn store<R: SeriesResolver>(
         }
     };
     let mut ids = Vec::new();
-    match resolver.register(shape, key, std::slice::from_ref(&labels), &mut ids) {
+    let mut registered = vec![labels];
+    if has_starts {
+        registered.push(registered[0].companion());
+    }
+    match resolver.register(shape, key, &registered, &mut ids) {
         Ok(known) => {
             if let Some(known) = known {
                 resolver.advance(known);
             }
-            request.outcome.metadata.extend(series.metadata(&labels, symbols));
-            request.push(ids[0], &series.samples, text);
+            request.outcome.metadata.extend(series.metadata(&registered[0], symbols));
+            request.push(&ids, &series.samples, text);
         }
         Err(error) => {
             request.refuse(samples, LineErrorCode::SeriesRefused, refusal(error)?, text);

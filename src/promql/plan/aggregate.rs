@@ -213,6 +213,7 @@ impl Planner {
                     params: Vec::new(),
                     annotations,
                     position,
+                    use_starts: false,
                 })
             }
         };

@@ -143,10 +143,9 @@ impl Planner {
             FunctionId::HistogramQuantile
             | FunctionId::HistogramQuantiles
             | FunctionId::HistogramFraction => self.plan_histogram(call, grid).await?,
-            // Of native histograms and start timestamps only, which no series holds; other samples
-            // are left out.
-            FunctionId::StartTimestamp
-            | FunctionId::HistogramAvg
+            FunctionId::StartTimestamp => self.plan_start_timestamp(&args[0], grid).await?,
+            // Of native histograms only, which no series holds; other samples are left out.
+            FunctionId::HistogramAvg
             | FunctionId::HistogramCount
             | FunctionId::HistogramSum
             | FunctionId::HistogramStddev
@@ -200,6 +199,7 @@ impl Planner {
                 params: params.clone(),
                 annotations: Arc::clone(annotations),
                 position,
+                use_starts: self.use_start_timestamps,
             })
         };
         let planned = self.plan_range(range, grid, Wanted::Kernel(&make)).await?;
@@ -219,6 +219,17 @@ impl Planner {
         }
         let change = step_by_step(move |step, _| seconds(grid.at(step)));
         Ok(self.vector(arg, grid).await?.mapped("timestamp".to_owned(), change))
+    }
+
+    async fn plan_start_timestamp(&self, arg: &Expr, grid: Grid) -> Result<Vector, PromqlError> {
+        if let ExprKind::VectorSelector(selector) = &arg.without_parens().kind {
+            let starts = self.plan_latest(selector, grid, InstantValue::Start).await?;
+            let table = starts.table.dropping_name();
+            return Ok(Vector { table, ..starts });
+        }
+        // What is computed has none.
+        self.vector(arg, grid).await?;
+        Ok(Vector::empty(grid.steps()))
     }
 
     fn check_sort(&self, call: &Expr, grid: Grid) {

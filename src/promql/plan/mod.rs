@@ -86,6 +86,8 @@ pub(crate) struct Planner {
     pub(crate) lookback_ms: i64,
     pub(crate) max_source_resolution: SourceResolution,
     pub(crate) rollup_costs: RollupCosts,
+    /// Whether `rate` and its kin look at start timestamps.
+    pub(crate) use_start_timestamps: bool,
     /// Where raw samples have expired.
     pub(crate) rounding: Rounding,
     pub(crate) times: Times,

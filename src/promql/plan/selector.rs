@@ -15,7 +15,7 @@ use crate::promql::exec::window::Windows;
 use crate::promql::functions::range::{Edges, InstantKernel, InstantValue, Window};
 use crate::promql::plan::{Planner, Vector, mistyped};
 use crate::query::rollup_scan::{RollupRequest, RollupScan, add_expired_series};
-use crate::query::scan::{ScanOutput, SeriesScan};
+use crate::query::scan::{ScanOutput, Selection, SeriesScan};
 use crate::query::{Grid, QueryError, WindowKernel};
 use crate::storage::SelectedSeries;
 
@@ -179,9 +179,15 @@ impl Planner {
             .iter()
             .map(|series| SeriesRow { labels: series.labels.clone(), drop_name: false })
             .collect();
-        let selected: Arc<[SelectedSeries]> = selected.into();
+        let series: Arc<[SelectedSeries]> = selected.into();
         let table = Arc::new(SeriesTable { rows });
-        if let Some(scan) = self.rollup_scan(matchers, &title, &selected, &output) {
+        let starts = self.start_timestamps(matchers, &series, range, &output)?;
+        // Rollups do not hold any.
+        let summed_up = match starts {
+            Some(_) => None,
+            None => self.rollup_scan(matchers, &title, &series, &output),
+        };
+        if let Some(scan) = summed_up {
             self.annotations.answered(&title, scan.stretches());
             if scan.is_rounded() {
                 self.annotations.rounded(&title);
@@ -191,13 +197,33 @@ impl Planner {
         let plan = SeriesScan::plan(
             &self.snapshot,
             title,
-            selected,
+            Selection { series, starts },
             range,
             output,
             Arc::clone(&self.task.usage),
             self.task.partitions_max,
         );
         Ok((plan, table))
+    }
+
+    /// Where the start timestamps of each of the series are stored; `None` if the kernel does not
+    /// look at any, or there are none.
+    fn start_timestamps(
+        &self,
+        matchers: &[Matcher],
+        series: &[SelectedSeries],
+        range: TimeRange,
+        output: &ScanOutput,
+    ) -> Result<Option<Arc<[Option<SelectedSeries>]>>, QueryError> {
+        let ScanOutput::Window { kernel, .. } = output else { return Ok(None) };
+        if kernel.started().is_none() {
+            return Ok(None);
+        }
+        let mut stored = self.snapshot.select_start_timestamps(matchers, range)?;
+        if stored.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(series.iter().map(|series| stored.remove(&series.labels)).collect()))
     }
 
     /// Adds series whose samples have expired, if rollups can answer for them; else says so.

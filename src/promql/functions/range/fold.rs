@@ -239,21 +239,18 @@ pub(crate) fn fold(function: RangeFunction, input: &Input<'_>, out: &mut [f64]) 
 }
 
 /// The state of a variance over range vectors: the parts of every window's spread.
-pub(crate) fn spreads(input: (&[i64], &[f64]), window: &Window, grid: Grid, out: &mut [f64]) {
-    let input = Input { timestamps: input.0, values: input.1, window, grid };
-    any_order(&input, |step, all: Spread| put_parts(all.parts(), step, grid, out));
+pub(crate) fn spreads(input: &Input<'_>, out: &mut [f64]) {
+    any_order(input, |step, all: Spread| put_parts(all.parts(), step, input.grid, out));
 }
 
 /// The state of a mean over range vectors: the parts of every window's mean, as rows of cells.
-pub(crate) fn means(input: (&[i64], &[f64]), window: &Window, grid: Grid, out: &mut [f64]) {
-    let input = Input { timestamps: input.0, values: input.1, window, grid };
-    each(&input, |step, mean: Mean| put_parts(mean.parts(), step, grid, out));
+pub(crate) fn means(input: &Input<'_>, out: &mut [f64]) {
+    each(input, |step, mean: Mean| put_parts(mean.parts(), step, input.grid, out));
 }
 
 /// The state of a sum over range vectors: the sum and what rounding took from it.
-pub(crate) fn sums(input: (&[i64], &[f64]), window: &Window, grid: Grid, out: &mut [f64]) {
-    let input = Input { timestamps: input.0, values: input.1, window, grid };
-    each(&input, |step, sum: Sum| put_parts([sum.sum, sum.lost], step, grid, out));
+pub(crate) fn sums(input: &Input<'_>, out: &mut [f64]) {
+    each(input, |step, sum: Sum| put_parts([sum.sum, sum.lost], step, input.grid, out));
 }
 
 /// Writes the parts of one step's state: all first parts come first, then all second ones.
@@ -386,7 +383,7 @@ mod tests {
                 Window { range_ms, offset_ms: 0, at: None, edges: Edges::Plain, lookback_ms: 0 };
             let grid = Grid::range(0, 20_000, step_ms).unwrap();
             let (timestamps, values) = (&samples.timestamps[..], &samples.values[..]);
-            let input = Input { timestamps, values, window: &window, grid };
+            let input = Input::new(timestamps, values, &window, grid);
             for function in [RangeFunction::Sum, RangeFunction::Avg] {
                 let mut slid = vec![ABSENT; grid.steps()];
                 fold(function, &input, &mut slid);

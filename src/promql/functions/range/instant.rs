@@ -5,7 +5,7 @@ use crate::promql::functions::range::rate::interpolate;
 use crate::promql::functions::range::seconds;
 use crate::query::rollup_scan::RollupKernel;
 use crate::query::scan::drop_stale;
-use crate::query::{Grid, QueryError, WindowKernel};
+use crate::query::{Grid, QueryError, StartTimestamps, StartedKernel, WindowKernel};
 
 /// What of the latest sample is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum InstantValue {
     Value,
     /// Its time, in seconds: `timestamp(x)`.
     Timestamp,
+    /// Its start timestamp, in seconds: `start_timestamp(x)`.
+    Start,
     /// On the line between the samples before and after the step: `x smoothed`.
     Smoothed,
 }
@@ -41,7 +43,8 @@ impl InstantKernel {
         TimeRange::new(start.saturating_add(1), end)
     }
 
-    fn latest(&self, samples: &Samples, grid: Grid, out: &mut [f64]) {
+    /// `pick` gives what is wanted of a sample, by its row.
+    fn latest(&self, samples: &Samples, grid: Grid, out: &mut [f64], pick: impl Fn(usize) -> f64) {
         let (timestamps, values) = (&samples.timestamps, &samples.values);
         // Rows before `next` are not after the step.
         let mut next = 0;
@@ -54,10 +57,7 @@ impl InstantKernel {
             if timestamps[row] <= at.saturating_sub(self.lookback_ms) || is_stale(values[row]) {
                 continue;
             }
-            *cell = match self.wanted {
-                InstantValue::Timestamp => seconds(timestamps[row]),
-                InstantValue::Value | InstantValue::Smoothed => values[row],
-            };
+            *cell = pick(row);
         }
     }
 
@@ -94,6 +94,7 @@ impl WindowKernel for InstantKernel {
         match self.wanted {
             InstantValue::Value => "latest",
             InstantValue::Timestamp => "latest_timestamp",
+            InstantValue::Start => "latest_start_timestamp",
             InstantValue::Smoothed => "smoothed",
         }
     }
@@ -107,7 +108,12 @@ impl WindowKernel for InstantKernel {
     ) -> Result<(), QueryError> {
         match self.wanted {
             InstantValue::Smoothed => self.smoothed(samples, grid, out),
-            _ => self.latest(samples, grid, out),
+            InstantValue::Value => self.latest(samples, grid, out, |row| samples.values[row]),
+            InstantValue::Timestamp => {
+                self.latest(samples, grid, out, |row| seconds(samples.timestamps[row]));
+            }
+            // None is known.
+            InstantValue::Start => self.latest(samples, grid, out, |_| 0.0),
         }
         Ok(())
     }
@@ -117,6 +123,26 @@ impl WindowKernel for InstantKernel {
     }
 
     fn rollup(&self) -> Option<&dyn RollupKernel> {
-        (self.wanted != InstantValue::Smoothed).then_some(self as &dyn RollupKernel)
+        let told = matches!(self.wanted, InstantValue::Value | InstantValue::Timestamp);
+        told.then_some(self as &dyn RollupKernel)
+    }
+
+    fn started(&self) -> Option<&dyn StartedKernel> {
+        (self.wanted == InstantValue::Start).then_some(self as &dyn StartedKernel)
+    }
+}
+
+impl StartedKernel for InstantKernel {
+    fn evaluate_started(
+        &self,
+        _: &Labels,
+        samples: &mut Samples,
+        starts: &StartTimestamps,
+        grid: Grid,
+        out: &mut [f64],
+    ) -> Result<(), QueryError> {
+        let starts = starts.of(&samples.timestamps);
+        self.latest(samples, grid, out, |row| seconds(starts[row]));
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod order;
 mod rate;
 mod rollup;
 mod spread;
+mod started;
 mod trend;
 mod window;
 
@@ -24,12 +25,13 @@ pub(crate) use rate::with_edges;
 pub(crate) use spread::Spread;
 pub(crate) use window::{Edges, Merge, Window};
 
-use crate::model::{Labels, Samples, TimeRange};
+use crate::model::{Labels, Samples, TimeRange, Timestamp};
 use crate::promql::annotations::Annotations;
+use crate::promql::functions::range::started::Counted;
 use crate::promql::scalar::Scalar;
 use crate::query::rollup_scan::RollupKernel;
 use crate::query::scan::drop_stale;
-use crate::query::{Grid, QueryError, WindowKernel};
+use crate::query::{Grid, QueryError, StartTimestamps, StartedKernel, WindowKernel};
 
 /// A function over range vectors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +129,8 @@ pub(crate) struct RangeKernel {
     pub(crate) annotations: Arc<Annotations>,
     /// Where the range vector stands in the query.
     pub(crate) position: usize,
+    /// Whether start timestamps tell resets, and where counting began.
+    pub(crate) use_starts: bool,
 }
 
 impl WindowKernel for RangeKernel {
@@ -141,33 +145,82 @@ impl WindowKernel for RangeKernel {
         grid: Grid,
         out: &mut [f64],
     ) -> Result<(), QueryError> {
+        self.evaluate_started(labels, samples, &StartTimestamps::default(), grid, out)
+    }
+
+    fn read_range(&self, grid: Grid) -> Option<TimeRange> {
+        self.window.read_range(grid)
+    }
+
+    fn look_cost(&self, samples: &Samples, grid: Grid) -> Option<usize> {
+        use RangeFunction as F;
+        if self.is_pinned() {
+            return None;
+        }
+        match self.function {
+            F::Sum | F::Avg => fold::sum_look_cost(samples, &self.window, grid),
+            F::Quantile | F::Deriv | F::PredictLinear | F::DoubleExponentialSmoothing => Some(4),
+            F::Stddev | F::Stdvar => Some(6),
+            F::Mad => Some(12),
+            F::Rate | F::Increase | F::Delta => (self.window.edges != Edges::Plain).then_some(1),
+            _ => None,
+        }
+    }
+
+    fn rollup(&self) -> Option<&dyn RollupKernel> {
+        self.function.rollup_columns(self.window.edges).map(|_| self as &dyn RollupKernel)
+    }
+
+    fn started(&self) -> Option<&dyn StartedKernel> {
+        use RangeFunction::{Increase, Irate, Rate, Resets};
+        let looks = matches!(self.function, Rate | Increase | Irate | Resets)
+            && self.window.edges == Edges::Plain;
+        (self.use_starts && looks).then_some(self as &dyn StartedKernel)
+    }
+}
+
+impl StartedKernel for RangeKernel {
+    fn evaluate_started(
+        &self,
+        labels: &Labels,
+        samples: &mut Samples,
+        starts: &StartTimestamps,
+        grid: Grid,
+        out: &mut [f64],
+    ) -> Result<(), QueryError> {
         drop_stale(samples);
         if samples.is_empty() {
             return Ok(());
         }
         if grid.steps() > 1 && self.is_pinned() {
-            self.evaluate(labels, samples, Grid::instant(grid.start()), &mut out[..1])?;
+            let once = Grid::instant(grid.start());
+            self.evaluate_started(labels, samples, starts, once, &mut out[..1])?;
             let value = out[0];
             out.fill(value);
             return Ok(());
         }
+        let starts = if starts.is_empty() { Vec::new() } else { starts.of(&samples.timestamps) };
         let input = Input {
-            timestamps: &samples.timestamps,
-            values: &samples.values,
-            window: &self.window,
-            grid,
+            starts: &starts,
+            ..Input::new(&samples.timestamps, &samples.values, &self.window, grid)
         };
         match self.function {
             RangeFunction::Rate | RangeFunction::Increase | RangeFunction::Delta => {
                 rate::rate(self.function, &input, out);
                 if self.function != RangeFunction::Delta {
                     self.check_counter(labels, out);
+                    let windows = rate::windows_of_overlaps(&input);
+                    if windows > 0 {
+                        let (metric, position) = (labels.metric_name(), self.position);
+                        self.annotations.starts_overlap(metric, position, windows);
+                    }
                 }
             }
             RangeFunction::Irate => rate::instant(true, &input, out),
             RangeFunction::Idelta => rate::instant(false, &input, out),
-            RangeFunction::Resets => rate::count_steps(&input, out, |last, next| next < last),
-            RangeFunction::Changes => rate::count_steps(&input, out, |last, next| {
+            RangeFunction::Resets => rate::count_steps(&input, out, |row| input.is_reset(row)),
+            RangeFunction::Changes => rate::count_steps(&input, out, |row| {
+                let (last, next) = (input.values[row - 1], input.values[row]);
                 next != last && !(next.is_nan() && last.is_nan())
             }),
             RangeFunction::Sum
@@ -195,29 +248,6 @@ impl WindowKernel for RangeKernel {
             }
         }
         Ok(())
-    }
-
-    fn read_range(&self, grid: Grid) -> Option<TimeRange> {
-        self.window.read_range(grid)
-    }
-
-    fn look_cost(&self, samples: &Samples, grid: Grid) -> Option<usize> {
-        use RangeFunction as F;
-        if self.is_pinned() {
-            return None;
-        }
-        match self.function {
-            F::Sum | F::Avg => fold::sum_look_cost(samples, &self.window, grid),
-            F::Quantile | F::Deriv | F::PredictLinear | F::DoubleExponentialSmoothing => Some(4),
-            F::Stddev | F::Stdvar => Some(6),
-            F::Mad => Some(12),
-            F::Rate | F::Increase | F::Delta => (self.window.edges != Edges::Plain).then_some(1),
-            _ => None,
-        }
-    }
-
-    fn rollup(&self) -> Option<&dyn RollupKernel> {
-        self.function.rollup_columns(self.window.edges).map(|_| self as &dyn RollupKernel)
     }
 }
 
@@ -277,11 +307,11 @@ impl WindowKernel for SampleFold {
         out: &mut [f64],
     ) -> Result<(), QueryError> {
         drop_stale(samples);
-        let columns = (&samples.timestamps[..], &samples.values[..]);
+        let input = Input::new(&samples.timestamps, &samples.values, &self.window, grid);
         match self.state {
-            SampleState::Mean => fold::means(columns, &self.window, grid, out),
-            SampleState::Sum => fold::sums(columns, &self.window, grid, out),
-            SampleState::Spread => fold::spreads(columns, &self.window, grid, out),
+            SampleState::Mean => fold::means(&input, out),
+            SampleState::Sum => fold::sums(&input, out),
+            SampleState::Spread => fold::spreads(&input, out),
         }
         Ok(())
     }
@@ -310,13 +340,34 @@ impl WindowKernel for SampleFold {
 struct Input<'a> {
     timestamps: &'a [i64],
     values: &'a [f64],
+    /// Start timestamp of each sample, 0 if it is unknown; empty if they do not matter.
+    starts: &'a [Timestamp],
     window: &'a Window,
     grid: Grid,
 }
 
-impl Input<'_> {
+impl<'a> Input<'a> {
+    /// Of samples whose start timestamps do not matter.
+    fn new(timestamps: &'a [i64], values: &'a [f64], window: &'a Window, grid: Grid) -> Self {
+        Self { timestamps, values, starts: &[], window, grid }
+    }
+
     fn slide(&self, visit: impl FnMut(usize, usize, usize)) {
         self.window.slide(self.timestamps, self.grid, visit);
+    }
+
+    /// Whether a counter began anew between the sample in front of this row and this one.
+    #[inline]
+    fn is_reset(&self, row: usize) -> bool {
+        self.values[row] < self.values[row - 1]
+            || !self.starts.is_empty()
+                && started::is_reset(self.counted(row - 1), self.counted(row))
+    }
+
+    /// Since when and until when a sample has counted.
+    #[inline]
+    fn counted(&self, row: usize) -> Counted {
+        Counted { start: self.starts[row], end: self.timestamps[row] }
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
             let window =
                 Window { range_ms, offset_ms: 0, at: None, edges: Edges::Plain, lookback_ms: 0 };
             let grid = Grid::range(-20, 5_000, step_ms).unwrap();
-            let input = Input { timestamps: &timestamps, values: &values, window: &window, grid };
+            let input = Input::new(&timestamps, &values, &window, grid);
             for wanted in [0.0, 0.31, 0.5, 1.0, 1.5] {
                 let mut got = vec![7.25; grid.steps()];
                 quantile(&Scalar::Const(wanted), &input, &mut got, |_| ());

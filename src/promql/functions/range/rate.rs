@@ -1,5 +1,6 @@
 //! Differences: `rate`, `increase`, `delta`, their instant kin, `resets` and `changes`.
 
+use crate::promql::functions::range::started::overlaps;
 use crate::promql::functions::range::{Edges, Input, RangeFunction, float, seconds};
 
 /// `rate`, `increase` and `delta`, extrapolated to the window's edges as Prometheus does, or
@@ -13,10 +14,14 @@ pub(crate) fn rate(function: RangeFunction, input: &Input<'_>, out: &mut [f64]) 
     if input.window.edges != Edges::Plain {
         return at_edges(is_counter, per_second, input, out);
     }
-    let resets = if is_counter { resets(input.values) } else { Vec::new() };
+    let resets = if is_counter { resets(input) } else { Vec::new() };
+    let has_starts = is_counter && !input.starts.is_empty();
     let (mut from, mut to) = (0, 0);
     input.slide(|step, low, high| {
-        if high - low < 2 {
+        let at = input.grid.at(step);
+        let window = (input.window.start(at), input.window.end(at));
+        let zero = if has_starts { input.counted(low).zero_after(window.0) } else { None };
+        if high - low < 2 && zero.is_none() {
             return;
         }
         while from < resets.len() && resets[from] <= low {
@@ -31,13 +36,15 @@ pub(crate) fn rate(function: RangeFunction, input: &Input<'_>, out: &mut [f64]) 
         for reset in &resets[from..to] {
             increase += input.values[reset - 1];
         }
-        let at = input.grid.at(step);
-        let ends = Ends {
-            window: (input.window.start(at), input.window.end(at)),
-            samples: (input.timestamps[low], input.timestamps[high - 1]),
-            count: high - low,
+        let samples = (input.timestamps[low], input.timestamps[high - 1]);
+        let ends = Ends { window, samples, count: high - low };
+        let mut factor = match zero {
+            Some(zero) => {
+                increase += first;
+                ends.extrapolation_from(zero)
+            }
+            None => ends.extrapolation(is_counter.then_some((first, increase))),
         };
-        let mut factor = ends.extrapolation(is_counter.then_some((first, increase)));
         if let Some(per_second) = per_second {
             factor /= per_second;
         }
@@ -45,10 +52,25 @@ pub(crate) fn rate(function: RangeFunction, input: &Input<'_>, out: &mut [f64]) 
     });
 }
 
-/// Rows at which a counter is lower than before.
-fn resets(values: &[f64]) -> Vec<usize> {
-    let falls = values.windows(2).enumerate().filter(|(_, pair)| pair[1] < pair[0]);
-    falls.map(|(row, _)| row + 1).collect()
+/// Rows at which a counter began anew.
+fn resets(input: &Input<'_>) -> Vec<usize> {
+    (1..input.values.len()).filter(|row| input.is_reset(*row)).collect()
+}
+
+/// How many windows hold a sample whose start timestamp lies in what the sample before it has
+/// counted already.
+pub(crate) fn windows_of_overlaps(input: &Input<'_>) -> u64 {
+    if input.starts.is_empty() {
+        return 0;
+    }
+    let is_overlap = |row: &usize| overlaps(input.counted(row - 1), input.counted(*row));
+    let rows: Vec<usize> = (1..input.starts.len()).filter(is_overlap).collect();
+    let mut windows = 0;
+    input.slide(|_, low, high| {
+        let next = rows.partition_point(|row| *row <= low);
+        windows += u64::from(rows.get(next).is_some_and(|row| *row < high));
+    });
+    windows
 }
 
 /// Where a window and its samples begin and end.
@@ -84,6 +106,21 @@ impl Ends {
             to_end = between / 2.0;
         }
         if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled }
+    }
+
+    /// The same for a counter that was zero at a time inside of the window, before the samples.
+    fn extrapolation_from(&self, zero: i64) -> f64 {
+        let mut to_end = seconds(self.window.1 - self.samples.1);
+        let sampled = seconds(self.samples.1 - zero);
+        // Of a single sample nobody knows when the next one would have come.
+        let between = match self.count {
+            1 => 0.0,
+            count => seconds(self.samples.1 - self.samples.0) / float(count - 1),
+        };
+        if to_end >= between * 1.1 {
+            to_end = between / 2.0;
+        }
+        (sampled + to_end) / sampled
     }
 }
 
@@ -203,18 +240,19 @@ pub(crate) fn instant(is_rate: bool, input: &Input<'_>, out: &mut [f64]) {
         let (last, next) = (input.values[high - 2], input.values[high - 1]);
         let interval = input.timestamps[high - 1] - input.timestamps[high - 2];
         // A counter that was reset counted from zero.
-        let difference = if is_rate && next < last { next } else { next - last };
+        let difference = if is_rate && input.is_reset(high - 1) { next } else { next - last };
         out[step] = if is_rate { difference / seconds(interval) } else { difference };
     });
 }
 
 /// `resets` and `changes`: how many steps from one sample to the next are such.
-pub(crate) fn count_steps(input: &Input<'_>, out: &mut [f64], counts: impl Fn(f64, f64) -> bool) {
+/// `counts` says it of a row and the one before it.
+pub(crate) fn count_steps(input: &Input<'_>, out: &mut [f64], counts: impl Fn(usize) -> bool) {
     let mut total = 0;
     // `upto[row]`: how many there are up to this row.
     let upto: Vec<usize> = (0..input.values.len())
         .map(|row| {
-            total += usize::from(row > 0 && counts(input.values[row - 1], input.values[row]));
+            total += usize::from(row > 0 && counts(row));
             total
         })
         .collect();

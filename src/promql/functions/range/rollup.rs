@@ -187,7 +187,7 @@ impl RollupKernel for InstantKernel {
             }
             *cell = match self.wanted {
                 InstantValue::Timestamp => seconds(rows.last_ts[row]),
-                InstantValue::Value | InstantValue::Smoothed => rows.last[row],
+                _ => rows.last[row],
             };
         }
     }
@@ -421,7 +421,14 @@ mod tests {
     fn kernel(function: RangeFunction, range_ms: i64, edges: Edges) -> RangeKernel {
         let window = Window { range_ms, offset_ms: 0, at: None, edges, lookback_ms: LOOKBACK_MS };
         let annotations = Arc::new(Annotations::new(""));
-        RangeKernel { function, window, params: Vec::new(), annotations, position: 0 }
+        RangeKernel {
+            function,
+            window,
+            params: Vec::new(),
+            annotations,
+            position: 0,
+            use_starts: false,
+        }
     }
 
     /// One row for the samples between two cuts each; windows' cuts and some more, so that windows
