@@ -71,7 +71,7 @@ impl SeriesReader for Reader {
         out.timestamps.extend_from_slice(&samples.timestamps[first..end]);
         out.values.extend_from_slice(&samples.values[first..end]);
         let read = (end - first) as u64;
-        Ok(ReadStats { samples: read, chunks: 1, bytes: read * 16 })
+        Ok(ReadStats { samples: read, chunks: 1, bytes: read * 16, ..ReadStats::default() })
     }
 }
 

@@ -175,6 +175,7 @@ pub(crate) struct QueryUsage {
     series: AtomicU64,
     samples: AtomicU64,
     chunks: AtomicU64,
+    settled: AtomicU64,
     bytes: AtomicU64,
     rollup_rows: AtomicU64,
     rollup_files: AtomicU64,
@@ -187,6 +188,7 @@ impl QueryUsage {
             series: AtomicU64::new(0),
             samples: AtomicU64::new(0),
             chunks: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             rollup_rows: AtomicU64::new(0),
             rollup_files: AtomicU64::new(0),
@@ -206,6 +208,7 @@ impl QueryUsage {
     /// A scan read this much.
     pub(crate) fn add(&self, stats: ReadStats) -> Result<(), QueryError> {
         self.chunks.fetch_add(stats.chunks, Ordering::Relaxed);
+        self.settled.fetch_add(stats.settled, Ordering::Relaxed);
         self.bytes.fetch_add(stats.bytes, Ordering::Relaxed);
         self.samples.fetch_add(stats.samples, Ordering::Relaxed);
         self.check_samples()
@@ -243,6 +246,7 @@ impl QueryUsage {
         ReadStats {
             samples: self.samples.load(Ordering::Relaxed),
             chunks: self.chunks.load(Ordering::Relaxed),
+            settled: self.settled.load(Ordering::Relaxed),
             bytes: self.bytes.load(Ordering::Relaxed),
         }
     }

@@ -31,6 +31,9 @@ pub const PARTITION_SAMPLES: u64 = 250_000;
 /// For the estimate of how many samples a range holds.
 pub(crate) const ASSUMED_INTERVAL_MS: i64 = 10_000;
 
+/// What looking at a chunk's summary counts for.
+const SETTLED_LOOKS: usize = 32;
+
 /// What a scan yields.
 #[derive(Debug, Clone)]
 pub enum ScanOutput {
@@ -277,6 +280,7 @@ impl Scanning {
 pub(crate) struct ScanCounters {
     samples: Count,
     chunks: Count,
+    settled: Count,
     bytes: Count,
     series: Count,
     pace: Pace,
@@ -289,6 +293,7 @@ impl ScanCounters {
         Self {
             samples: counter("samples"),
             chunks: counter("chunks"),
+            settled: counter("settled"),
             bytes: counter("bytes"),
             series: counter("series"),
             pace: Pace::due(),
@@ -305,10 +310,12 @@ impl ScanCounters {
         let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
         self.samples.add(count(stats.samples));
         self.chunks.add(count(stats.chunks));
+        self.settled.add(count(stats.settled));
         self.bytes.add(count(stats.bytes));
         self.series.add(1);
-        // An empty series is not free either.
-        self.pace.count(count(stats.samples).max(64));
+        // An empty series is not free either, nor is a chunk of which nothing is read.
+        let settled = count(stats.settled).saturating_mul(SETTLED_LOOKS);
+        self.pace.count(count(stats.samples).saturating_add(settled).max(64));
     }
 }
 

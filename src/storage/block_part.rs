@@ -17,7 +17,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::columnar::ColumnarError;
-use crate::columnar::block::{BlockCache, BlockCursor, BlockReader, BlockSource, BlockSummary};
+use crate::columnar::block::{
+    BlockCache, BlockCursor, BlockReader, BlockSource, BlockSummary, CursorStats, Settle,
+};
 use crate::model::{Matcher, Samples, TimeRange};
 use crate::storage::error::StorageError;
 use crate::storage::handles::Handles;
@@ -277,6 +279,26 @@ struct BlockPartReader {
     cursor: Option<BlockCursor>,
 }
 
+impl BlockPartReader {
+    /// Reads with the cursor.
+    fn with(
+        &mut self,
+        read: impl FnOnce(&mut BlockCursor) -> Result<CursorStats, ColumnarError>,
+    ) -> Result<ReadStats, StorageError> {
+        let read = read(self.cursor()?);
+        let stats = read.map_err(|error| self.part.failed(error))?;
+        let CursorStats { samples, chunks, settled, bytes } = stats;
+        Ok(ReadStats { samples, chunks, settled, bytes })
+    }
+
+    fn cursor(&mut self) -> Result<&mut BlockCursor, StorageError> {
+        match &mut self.cursor {
+            Some(cursor) => Ok(cursor),
+            none => Ok(none.insert(self.part.open()?.cursor())),
+        }
+    }
+}
+
 impl SeriesReader for BlockPartReader {
     fn read(
         &mut self,
@@ -284,22 +306,22 @@ impl SeriesReader for BlockPartReader {
         range: TimeRange,
         out: &mut Samples,
     ) -> Result<ReadStats, StorageError> {
-        let read = self.cursor()?.read(local, range, out);
-        let stats = read.map_err(|error| self.part.failed(error))?;
-        Ok(ReadStats { samples: stats.samples, chunks: stats.chunks, bytes: stats.bytes })
+        self.with(|cursor| cursor.read(local, range, out))
+    }
+
+    fn read_unsettled(
+        &mut self,
+        local: u32,
+        range: TimeRange,
+        shared: &[TimeRange],
+        settle: &mut Settle<'_>,
+        out: &mut Samples,
+    ) -> Result<ReadStats, StorageError> {
+        self.with(|cursor| cursor.read_unsettled(local, range, shared, settle, out))
     }
 
     fn holds(&mut self, local: u32, range: TimeRange) -> Result<bool, StorageError> {
         self.cursor()?.holds(local, range).map_err(|error| self.part.failed(error))
-    }
-}
-
-impl BlockPartReader {
-    fn cursor(&mut self) -> Result<&mut BlockCursor, StorageError> {
-        match &mut self.cursor {
-            Some(cursor) => Ok(cursor),
-            none => Ok(none.insert(self.part.open()?.cursor())),
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::columnar::block::Settle;
 use crate::model::{Labels, Matcher, Samples, TimeRange};
 use crate::storage::error::StorageError;
 use crate::storage::tombstone::Tombstone;
@@ -22,6 +23,8 @@ pub struct PartSeries {
 pub struct ReadStats {
     pub samples: u64,
     pub chunks: u64,
+    /// Chunks that were settled by what their directory says, without reading them.
+    pub settled: u64,
     pub bytes: u64,
 }
 
@@ -29,6 +32,7 @@ impl ReadStats {
     pub fn add(&mut self, other: ReadStats) {
         self.samples += other.samples;
         self.chunks += other.chunks;
+        self.settled += other.settled;
         self.bytes += other.bytes;
     }
 }
@@ -108,6 +112,20 @@ pub trait SeriesReader: Send {
         range: TimeRange,
         out: &mut Samples,
     ) -> Result<ReadStats, StorageError>;
+
+    /// As [`SeriesReader::read`], but a part with a directory of chunks shows them to `settle`, and
+    /// leaves out those of which no sample is needed. In `shared` the part's samples are not all
+    /// that there is, or are hidden: chunks that reach into it are read as ever.
+    fn read_unsettled(
+        &mut self,
+        local: u32,
+        range: TimeRange,
+        _shared: &[TimeRange],
+        _settle: &mut Settle<'_>,
+        out: &mut Samples,
+    ) -> Result<ReadStats, StorageError> {
+        self.read(local, range, out)
+    }
 
     /// Whether the series has a sample in `range`. Parts with an index need not decode values.
     fn holds(&mut self, local: u32, range: TimeRange) -> Result<bool, StorageError> {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::columnar::block::Settle;
 use crate::model::start_timestamps::{
     companion_matchers, is_companion_name, may_select_companions,
 };
@@ -260,6 +261,7 @@ impl Snapshot {
             warnings: Arc::clone(&self.warnings),
             pieces: Vec::new(),
             merged: Samples::default(),
+            shared: Vec::new(),
         }
     }
 
@@ -356,12 +358,40 @@ pub struct SnapshotReader {
     /// End of each source's samples in the output, kept to spare allocations.
     pieces: Vec<usize>,
     merged: Samples,
+    /// Where one source is not all that there is, kept likewise.
+    shared: Vec<TimeRange>,
 }
 
 /// A reader of one part, and what it must not show.
 struct PartReader {
     reader: Box<dyn SeriesReader>,
     mask: Mask,
+    /// Numbers of the other parts with samples in the same time, ascending, and that time.
+    beside: Vec<(u32, TimeRange)>,
+}
+
+impl PartReader {
+    fn new(parts: &[Arc<dyn Part>], number: usize, tombstones: &[Arc<Tombstone>]) -> Self {
+        let part = &parts[number];
+        let of_part = part.time_range();
+        let others = (0u32..).zip(parts).filter(|(other, _)| *other as usize != number);
+        let beside = others.filter_map(|(other, part)| {
+            let both = part.time_range().zip(of_part).and_then(|(one, two)| one.intersect(two));
+            both.map(|both| (other, both))
+        });
+        Self {
+            reader: Arc::clone(part).reader(),
+            mask: Mask::new(part.as_ref(), tombstones),
+            beside: beside.collect(),
+        }
+    }
+
+    /// Adds to `shared` where samples of the series are also in other parts, or hidden.
+    fn add_shared(&self, series: &SelectedSeries, shared: &mut Vec<TimeRange>) {
+        let has = |other: &u32| series.sources.binary_search_by_key(other, |one| one.0).is_ok();
+        shared.extend(self.beside.iter().filter(|(other, _)| has(other)).map(|(_, both)| *both));
+        shared.extend(self.mask.ranges(&series.labels));
+    }
 }
 
 impl SnapshotReader {
@@ -373,6 +403,29 @@ impl SnapshotReader {
         range: TimeRange,
         out: &mut Samples,
     ) -> Result<ReadStats, StorageError> {
+        self.read_parts(series, range, None, out)
+    }
+
+    /// As [`SnapshotReader::read`], but chunks that are all there is of the series in their time
+    /// are shown to `settle`, in order of time within a part, and left out if it needs none of
+    /// their samples.
+    pub fn read_unsettled(
+        &mut self,
+        series: &SelectedSeries,
+        range: TimeRange,
+        settle: &mut Settle<'_>,
+        out: &mut Samples,
+    ) -> Result<ReadStats, StorageError> {
+        self.read_parts(series, range, Some(settle), out)
+    }
+
+    fn read_parts(
+        &mut self,
+        series: &SelectedSeries,
+        range: TimeRange,
+        mut settle: Option<&mut Settle<'_>>,
+        out: &mut Samples,
+    ) -> Result<ReadStats, StorageError> {
         out.clear();
         self.pieces.clear();
         let mut stats = ReadStats::default();
@@ -382,12 +435,17 @@ impl SnapshotReader {
             let index = number as usize;
             let start = out.len();
             let part = &self.parts[index];
-            let PartReader { reader, mask } =
-                self.readers[index].get_or_insert_with(|| PartReader {
-                    reader: Arc::clone(part).reader(),
-                    mask: Mask::new(part.as_ref(), &self.tombstones),
-                });
-            let read = reader.read(local, range, out);
+            let of_part = self.readers[index]
+                .get_or_insert_with(|| PartReader::new(&self.parts, index, &self.tombstones));
+            let read = match &mut settle {
+                Some(settle) => {
+                    self.shared.clear();
+                    of_part.add_shared(series, &mut self.shared);
+                    of_part.reader.read_unsettled(local, range, &self.shared, settle, out)
+                }
+                None => of_part.reader.read(local, range, out),
+            };
+            let mask = &of_part.mask;
             match self.warnings.tolerate(part.as_ref(), read)? {
                 Some(read) => {
                     stats.add(read);

@@ -82,6 +82,11 @@ impl Mask {
         }
     }
 
+    /// Where samples of a series are hidden.
+    pub(crate) fn ranges(&self, labels: &Labels) -> impl Iterator<Item = TimeRange> {
+        self.0.iter().filter(|tombstone| tombstone.selects(labels)).map(|one| one.range)
+    }
+
     /// How much of a series is hidden in `range`.
     pub(crate) fn cover(&self, labels: &Labels, range: TimeRange) -> Cover {
         let mut hidden: SmallVec<[TimeRange; 4]> = self

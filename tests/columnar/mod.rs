@@ -5,7 +5,7 @@ mod data;
 use std::sync::Arc;
 
 use aetherdb::columnar::block::{
-    BlockCache, BlockHeader, BlockOptions, BlockReader, BlockSummary, BlockWriter,
+    BlockCache, BlockHeader, BlockOptions, BlockReader, BlockSummary, BlockWriter, ChunkView,
 };
 use aetherdb::columnar::schema;
 use aetherdb::model::{Labels, METRIC_NAME, Samples, TimeRange, stale_nan};
@@ -142,9 +142,15 @@ fn the_golden_block_of_version_1_opens() {
         assert_eq!(&samples.timestamps, timestamps);
         let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&samples.values), bits(values));
-        let mut chunks = Vec::new();
-        cursor.chunks(local, &mut chunks).unwrap();
-        let count: u32 = chunks.iter().map(|chunk| chunk.summary.count + chunk.summary.stale).sum();
+        let mut count = 0;
+        let mut settle = |chunk: &mut ChunkView<'_>| {
+            let summary = chunk.summary()?;
+            count += summary.count + summary.stale;
+            Ok(true)
+        };
+        cursor
+            .read_unsettled(local, TimeRange::ALL, &[], &mut settle, &mut Samples::default())
+            .unwrap();
         assert_eq!(count as usize, timestamps.len());
     }
     // A batch of the one schema, so that the scan is held too.

@@ -75,7 +75,7 @@ impl Bed {
         self.engine = open(&self.disk, Some(&self.io), &self.clock).unwrap();
     }
 
-    async fn write(&mut self, rows: &[(Labels, i64, f64)]) {
+    pub(crate) async fn write(&mut self, rows: &[(Labels, i64, f64)]) {
         let mut batch = SampleBatch::default();
         for (labels, at, value) in rows {
             batch.push(series_ref(&self.engine, labels), *at, *value);

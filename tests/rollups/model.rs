@@ -24,7 +24,7 @@ fn series(number: u64) -> Labels {
     )
 }
 
-fn value(random: &mut Random) -> f64 {
+pub(crate) fn value(random: &mut Random) -> f64 {
     match random.below(12) {
         0 => f64::NAN,
         1 => f64::INFINITY,
@@ -36,14 +36,19 @@ fn value(random: &mut Random) -> f64 {
 }
 
 /// A stretch of one series' samples, often on the edges of buckets and windows.
-fn stretch(random: &mut Random) -> Vec<(Labels, i64, f64)> {
+pub(crate) fn stretch(random: &mut Random) -> Vec<(Labels, i64, f64)> {
     let labels = series(random.below(6));
     let start = T0 + i64::try_from(random.below(HOURS)).unwrap() * HOUR;
     let start = start - i64::try_from(random.below(3)).unwrap();
     let step =
         [1_000, 15_000, 60_000, 300_000, 3_600_000][usize::try_from(random.below(5)).unwrap()];
+    // Most series are of plain numbers.
+    let is_plain = random.below(2) == 0;
     (0..1 + i64::try_from(random.below(60)).unwrap())
-        .map(|number| (labels.clone(), start + number * step, value(random)))
+        .map(|number| {
+            let value = if is_plain { random.below(20) as f64 } else { value(random) };
+            (labels.clone(), start + number * step, value)
+        })
         .collect()
 }
 
@@ -62,7 +67,7 @@ impl Bed {
         }
     }
 
-    async fn delete(&mut self, random: &mut Random) {
+    pub(crate) async fn delete(&mut self, random: &mut Random) {
         let start = T0 + i64::try_from(random.below(HOURS * 60)).unwrap() * 60_000;
         let end = start + i64::try_from(random.below(HOURS * 60)).unwrap() * 60_000;
         let range = TimeRange::new(start, end).unwrap();

@@ -8,7 +8,7 @@ use aetherdb::clock::ManualClock;
 use aetherdb::model::{Labels, METRIC_NAME, MatchOp, Samples, stale_nan};
 use aetherdb::promql::parse_selector;
 use aetherdb::query::{QueryOptions, QuerySession};
-use aetherdb::sql::{SqlEngine, SqlError, SqlQuery};
+use aetherdb::sql::{SqlEngine, SqlError, SqlQuery, SqlStats};
 use aetherdb::storage::Snapshot;
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -37,13 +37,22 @@ impl Sql {
         snapshot: &Snapshot,
         text: &str,
     ) -> Result<Vec<RecordBatch>, SqlError> {
+        self.ask(snapshot, text).await.map(|(batches, _)| batches)
+    }
+
+    /// The rows, and what they took.
+    pub(crate) async fn ask(
+        &self,
+        snapshot: &Snapshot,
+        text: &str,
+    ) -> Result<(Vec<RecordBatch>, SqlStats), SqlError> {
         let query = SqlQuery::new(text, self.session.limits());
         let mut rows = self.engine.query(&self.session, snapshot, &query).await?;
         let mut batches = Vec::new();
         while let Some(batch) = rows.next().await? {
             batches.push(batch);
         }
-        Ok(batches)
+        Ok((batches, rows.stats()))
     }
 }
 

@@ -12,6 +12,7 @@ use quick_cache::sync::Cache as SharedCache;
 use crate::columnar::block::dictionary::Dictionary;
 use crate::columnar::block::directory::Entry;
 use crate::columnar::block::series::SeriesPage;
+use crate::columnar::block::summary::ChunkSummary;
 use crate::columnar::block::times::TimesReader;
 
 /// For the first size of the cache's table: what a page weighs, more or less.
@@ -34,6 +35,8 @@ pub(crate) enum Page {
     Dictionary(Arc<Dictionary>),
     Series(Arc<SeriesPage>),
     Directory(Arc<[Entry]>),
+    /// One for each entry of the directory page.
+    Summaries(Arc<[ChunkSummary]>),
     Times(Arc<TimesReader>),
     /// Values that were compressed; plain ones are as quickly read again.
     Values(Bytes),
@@ -45,6 +48,7 @@ impl Page {
             Self::Dictionary(page) => page.bytes(),
             Self::Series(page) => page.bytes(),
             Self::Directory(entries) => size_of_val(&**entries),
+            Self::Summaries(summaries) => size_of_val(&**summaries),
             Self::Times(page) => page.bytes(),
             Self::Values(bytes) => bytes.len(),
         }

@@ -9,7 +9,7 @@ use crate::columnar::block::cache::Cache;
 use crate::columnar::block::directory::{Entry, EntryTimes, EntryValues};
 use crate::columnar::block::format::{PageEntry, PageKind};
 use crate::columnar::block::reader::BlockReader;
-use crate::columnar::block::summary::{self, ChunkSummary};
+use crate::columnar::block::summary::ChunkSummary;
 use crate::columnar::block::times::TimesRef;
 use crate::columnar::codec::{CHUNK_SAMPLES_MAX, values};
 use crate::columnar::error::ColumnarError;
@@ -24,16 +24,39 @@ const COLUMNS_BYTES_MAX: usize = 4 << 20;
 pub struct CursorStats {
     pub samples: u64,
     pub chunks: u64,
-    /// Of the chunks' values, encoded.
+    /// Chunks that were settled by what their directory says.
+    pub settled: u64,
+    /// Of the chunks' values, encoded, and of pages of summaries.
     pub bytes: u64,
 }
 
-/// One chunk as its directory tells it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Chunk {
+/// Looks at a chunk and says whether its samples need not be read.
+pub type Settle<'a> = dyn FnMut(&mut ChunkView<'_>) -> Result<bool, ColumnarError> + 'a;
+
+/// A chunk before its samples are read. What is asked of it is read then.
+#[derive(Debug)]
+pub struct ChunkView<'a> {
+    cursor: &'a mut BlockCursor,
+    entry: Entry,
+    /// In the directory page in hand.
+    row: usize,
+    is_whole: bool,
+}
+
+impl ChunkView<'_> {
+    /// Whether all of its samples are asked for, not only some.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
     /// First and last timestamp, stale markers included.
-    pub time_range: TimeRange,
-    pub summary: ChunkSummary,
+    pub fn time_range(&mut self) -> Result<TimeRange, ColumnarError> {
+        self.cursor.time_range(&self.entry)
+    }
+
+    pub fn summary(&mut self) -> Result<ChunkSummary, ColumnarError> {
+        self.cursor.summary(self.row)
+    }
 }
 
 /// A place in one block. Holds at most one page of directory, summaries and values, and a bounded
@@ -44,19 +67,22 @@ pub struct BlockCursor {
     directory: Option<DirectoryPage>,
     values: Option<(usize, Bytes)>,
     columns: Cache<u32, Arc<[i64]>>,
+    /// Of the pages of summaries so far.
+    summary_bytes: u64,
 }
 
 #[derive(Debug)]
 struct DirectoryPage {
     index: usize,
     entries: Arc<[Entry]>,
-    /// One for each varying chunk, once they are asked for.
-    summaries: Option<Vec<ChunkSummary>>,
+    /// One for each entry, once they are asked for.
+    summaries: Option<Arc<[ChunkSummary]>>,
 }
 
 impl BlockCursor {
     pub(crate) fn new(reader: Arc<BlockReader>) -> Self {
-        Self { reader, directory: None, values: None, columns: Cache::new(COLUMNS_BYTES_MAX) }
+        let columns = Cache::new(COLUMNS_BYTES_MAX);
+        Self { reader, directory: None, values: None, columns, summary_bytes: 0 }
     }
 
     pub fn reader(&self) -> &Arc<BlockReader> {
@@ -70,9 +96,39 @@ impl BlockCursor {
         range: TimeRange,
         out: &mut Samples,
     ) -> Result<CursorStats, ColumnarError> {
+        self.read_chunks(local, range, None, out)
+    }
+
+    /// As [`BlockCursor::read`], but without the chunks that `settle` needs no samples of. It is
+    /// not asked about those that reach into the ranges of `shared`.
+    pub fn read_unsettled(
+        &mut self,
+        local: u32,
+        range: TimeRange,
+        shared: &[TimeRange],
+        settle: &mut Settle<'_>,
+        out: &mut Samples,
+    ) -> Result<CursorStats, ColumnarError> {
+        self.read_chunks(local, range, Some((shared, settle)), out)
+    }
+
+    fn read_chunks(
+        &mut self,
+        local: u32,
+        range: TimeRange,
+        mut settling: Option<(&[TimeRange], &mut Settle<'_>)>,
+        out: &mut Samples,
+    ) -> Result<CursorStats, ColumnarError> {
         let mut stats = CursorStats::default();
-        let rows = out.len();
-        let result = self.each_chunk(local, |cursor, entry, _| {
+        let (rows, summary_bytes) = (out.len(), self.summary_bytes);
+        let result = self.each_chunk(local, |cursor, entry, row| {
+            if let Some((shared, settle)) = &mut settling
+                && let Some(mut view) = cursor.view(entry, row, range, shared)?
+                && settle(&mut view)?
+            {
+                stats.settled += 1;
+                return Ok(());
+            }
             stats.bytes += cursor.read_chunk(entry, range, out)?;
             stats.chunks += 1;
             Ok(())
@@ -83,6 +139,7 @@ impl BlockCursor {
         }
         result?;
         stats.samples = (out.len() - rows) as u64;
+        stats.bytes += self.summary_bytes - summary_bytes;
         Ok(stats)
     }
 
@@ -101,23 +158,36 @@ impl BlockCursor {
         Ok(holds)
     }
 
-    /// Appends the chunks of series `local`, in time order, without reading their samples.
-    pub fn chunks(&mut self, local: u32, out: &mut Vec<Chunk>) -> Result<(), ColumnarError> {
-        self.each_chunk(local, |cursor, entry, row| {
-            let times = cursor.times(&entry)?;
-            let (Some(first), Some(last)) = (times.as_slice().first(), times.as_slice().last())
-            else {
-                return Ok(());
-            };
-            let time_range = TimeRange::new(*first, *last)
-                .ok_or_else(|| ColumnarError::corrupt(0, "timestamps do not ascend"))?;
-            let summary = match entry.values {
-                EntryValues::Constant(value) => ChunkSummary::constant(value, entry.samples),
-                EntryValues::Payload { .. } => cursor.summary(row)?,
-            };
-            out.push(Chunk { time_range, summary });
-            Ok(())
-        })
+    /// The chunk as something that may be settled; `None` if it is out of `range` or reaches into
+    /// one of `shared`.
+    fn view(
+        &mut self,
+        entry: Entry,
+        row: usize,
+        range: TimeRange,
+        shared: &[TimeRange],
+    ) -> Result<Option<ChunkView<'_>>, ColumnarError> {
+        let of_block = self.reader.summary().time_range;
+        // Most blocks lie in the range as a whole: then no timestamp need be decoded.
+        let is_plain = shared.is_empty() && of_block.is_some_and(|all| range.contains_range(all));
+        let is_whole = if is_plain {
+            true
+        } else {
+            let of_chunk = self.time_range(&entry)?;
+            let is_shared = shared.iter().any(|shared| shared.overlaps(of_chunk));
+            if is_shared || !of_chunk.overlaps(range) {
+                return Ok(None);
+            }
+            range.contains_range(of_chunk)
+        };
+        Ok(Some(ChunkView { cursor: self, entry, row, is_whole }))
+    }
+
+    fn time_range(&mut self, entry: &Entry) -> Result<TimeRange, ColumnarError> {
+        let times = self.times(entry)?;
+        let ends = times.as_slice().first().zip(times.as_slice().last());
+        ends.and_then(|(first, last)| TimeRange::new(*first, *last))
+            .ok_or_else(|| ColumnarError::corrupt(0, "timestamps of a chunk do not ascend"))
     }
 
     /// Calls `each` with every chunk of the series and its row in the directory page.
@@ -156,22 +226,20 @@ impl BlockCursor {
         Ok(self.directory.as_mut().expect("just filled"))
     }
 
-    /// The summary of the varying chunk in `row` of the directory page in hand.
+    /// The summary of the chunk in `row` of the directory page in hand.
     fn summary(&mut self, row: usize) -> Result<ChunkSummary, ColumnarError> {
         let page = self.directory.as_mut().expect("a row was found in it");
-        let varying = |entry: &&Entry| matches!(entry.values, EntryValues::Payload { .. });
-        if page.summaries.is_none() {
-            let entry = self.reader.pages(PageKind::Summaries).get(page.index);
-            let entry = entry.ok_or_else(|| ColumnarError::corrupt(0, "no page of summaries"))?;
-            let counts: Vec<u32> =
-                page.entries.iter().filter(varying).map(|entry| entry.samples).collect();
-            let summaries = summary::decode(&self.reader.read(entry)?, &counts)
-                .map_err(ColumnarError::codec(entry.offset))?;
-            page.summaries = Some(summaries);
-        }
-        let place = page.entries[..row].iter().filter(varying).count();
-        let summaries = page.summaries.as_deref().unwrap_or_default();
-        summaries.get(place).copied().ok_or_else(|| ColumnarError::corrupt(0, "no such summary"))
+        let summaries = match &page.summaries {
+            Some(known) => known,
+            None => {
+                let entry = self.reader.pages(PageKind::Summaries).get(page.index);
+                let entry =
+                    entry.ok_or_else(|| ColumnarError::corrupt(0, "no page of summaries"))?;
+                self.summary_bytes += u64::from(entry.stored_len);
+                page.summaries.insert(self.reader.summaries(entry, &page.entries)?)
+            }
+        };
+        Ok(summaries[row])
     }
 
     /// Appends the chunk's samples in `range`; returns the bytes of its payload.

@@ -24,7 +24,7 @@ mod values;
 mod writer;
 
 pub use cache::BlockCache;
-pub use cursor::{BlockCursor, BlockScan, Chunk, CursorStats};
+pub use cursor::{BlockCursor, BlockScan, ChunkView, CursorStats, Settle};
 pub use format::{BlockHeader, BlockSummary};
 pub use page::BlockSource;
 pub use reader::BlockReader;

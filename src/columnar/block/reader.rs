@@ -8,13 +8,14 @@ use bytes::Bytes;
 use crate::columnar::block::cache::{BlockCache, Page};
 use crate::columnar::block::cursor::{BlockCursor, BlockScan};
 use crate::columnar::block::dictionary::Dictionary;
-use crate::columnar::block::directory::{self, Entry};
+use crate::columnar::block::directory::{self, Entry, EntryValues};
 use crate::columnar::block::format::{
     self, BlockSummary, HEADER_LEN, PAGE_ENTRY_LEN, PageEntry, PageKind, TRAILER_LEN,
 };
 use crate::columnar::block::index::Selection;
 use crate::columnar::block::page::{BlockSource, PageSource};
 use crate::columnar::block::series::{self, LabelName, SeriesPage};
+use crate::columnar::block::summary::{self, ChunkSummary};
 use crate::columnar::block::times::TimesReader;
 use crate::columnar::codec::CodecError;
 use crate::columnar::error::ColumnarError;
@@ -220,6 +221,31 @@ impl BlockReader {
         let decoded: Arc<[Entry]> = entries.map_err(codec)?.into();
         self.keep(page, Page::Directory(Arc::clone(&decoded)));
         Ok(decoded)
+    }
+
+    /// What the chunks of a directory page come to: `page` is the page of summaries beside it.
+    pub(crate) fn summaries(
+        &self,
+        page: &PageEntry,
+        entries: &[Entry],
+    ) -> Result<Arc<[ChunkSummary]>, ColumnarError> {
+        if let Some(Page::Summaries(known)) = self.known(page) {
+            return Ok(known);
+        }
+        let varying =
+            entries.iter().filter(|entry| matches!(entry.values, EntryValues::Payload { .. }));
+        let counts: Vec<u32> = varying.map(|entry| entry.samples).collect();
+        let decoded = summary::decode(&self.read(page)?, &counts)
+            .map_err(ColumnarError::codec(page.offset))?;
+        let mut decoded = decoded.into_iter();
+        let summaries = entries.iter().map(|entry| match entry.values {
+            EntryValues::Constant(value) => Some(ChunkSummary::constant(value, entry.samples)),
+            EntryValues::Payload { .. } => decoded.next(),
+        });
+        let summaries: Option<Arc<[ChunkSummary]>> = summaries.collect();
+        let summaries = summaries.expect("as many as chunks that vary");
+        self.keep(page, Page::Summaries(Arc::clone(&summaries)));
+        Ok(summaries)
     }
 
     pub(crate) fn times(&self, page: &PageEntry) -> Result<Arc<TimesReader>, ColumnarError> {

@@ -46,6 +46,9 @@ pub struct ChunkSummary {
     /// Whether a NaN that is no stale marker is among the samples; then decode for anything that
     /// orders or adds values.
     pub has_nan: bool,
+    /// Whether `min` and `max` are so in their bits, in IEEE 754's total order: neither a NaN nor a
+    /// zero of the other sign may be beyond them.
+    pub is_ordered: bool,
     /// What a counter lost; `None` if the chunk has so many drops that it is no counter.
     pub resets: Option<Resets>,
 }
@@ -73,6 +76,7 @@ impl ChunkSummary {
             max: if value.is_nan() { 0.0 } else { value },
             sum: value * f64::from(count),
             has_nan: value.is_nan(),
+            is_ordered: !value.is_nan(),
             resets: Some(Resets::default()),
         }
     }
@@ -101,6 +105,7 @@ impl ChunkSummary {
             max: scale.to_double(decimal.max),
             sum,
             has_nan: false,
+            is_ordered: true,
             resets: (decimal.resets <= RESETS_MAX).then(|| Resets {
                 count: decimal.resets,
                 sum: if decimal.resets == 0 { 0.0 } else { resets_sum(values) },
@@ -119,6 +124,7 @@ impl ChunkSummary {
             max: f64::NEG_INFINITY,
             sum: 0.0,
             has_nan: false,
+            is_ordered: false,
             resets: None,
         };
         let mut resets = Resets::default();
@@ -149,7 +155,14 @@ impl ChunkSummary {
         }
         summary.stale = u32::try_from(values.len()).expect("chunks are short") - summary.count;
         summary.resets = (resets.count <= RESETS_MAX).then_some(resets);
+        summary.is_ordered = summary.orders_others();
         summary
+    }
+
+    /// [`ChunkSummary::is_ordered`] of a chunk whose values are of any kind: only a zero has an
+    /// equal with other bits.
+    fn orders_others(&self) -> bool {
+        !self.has_nan && self.min != 0.0 && self.max != 0.0
     }
 }
 
@@ -278,6 +291,8 @@ pub(crate) fn decode(mut input: &[u8], counts: &[u32]) -> Result<Vec<ChunkSummar
             count: count - stale,
             stale,
             has_nan: flags & NAN != 0,
+            // Minus zero has no decimal form.
+            is_ordered: flags & DECIMAL != 0,
             ..ChunkSummary::constant(0.0, 0)
         });
     }
@@ -315,6 +330,7 @@ pub(crate) fn decode(mut input: &[u8], counts: &[u32]) -> Result<Vec<ChunkSummar
                 *field = f64::from_bits(varint::take_u64(input)?);
             }
             summary.resets = take_resets(input, flags[at], counts[at])?;
+            summary.is_ordered = summary.orders_others();
         }
     }
     if input.is_empty() { Ok(summaries) } else { Err(CodecError("bytes behind the summaries")) }
@@ -356,8 +372,12 @@ mod tests {
             columns.iter().map(|column| u32::try_from(column.len()).unwrap()).collect();
         let summaries = decode(&bytes, &counts).unwrap();
         for (summary, column) in summaries.iter().zip(columns) {
-            // Whichever way it was encoded, it says what the plain walk finds.
-            assert_eq!(format!("{summary:?}"), format!("{:?}", ChunkSummary::of_any(column)));
+            // Whichever way it was encoded, it says what the plain walk finds, which does not
+            // know of a decimal form that it has no minus zero.
+            let plain = ChunkSummary::of_any(column);
+            assert!(summary.is_ordered || !plain.is_ordered);
+            let plain = ChunkSummary { is_ordered: summary.is_ordered, ..plain };
+            assert_eq!(format!("{summary:?}"), format!("{plain:?}"));
         }
         for cut in 0..bytes.len() {
             assert!(decode(&bytes[..cut], &counts).is_err());
@@ -381,6 +401,12 @@ mod tests {
         assert_eq!(summaries[1].resets, None);
         assert_eq!((summaries[2].count, summaries[2].stale, summaries[2].has_nan), (3, 1, true));
         assert_eq!((summaries[2].min, summaries[2].max), (1.0, 3.0));
+        assert!(summaries[0].is_ordered && !summaries[2].is_ordered && summaries[3].is_ordered);
+        let zeros = check(&[vec![0.0, -0.0, 1e300], vec![-0.0, 1.0], vec![-1.0, -0.0, 1.0]]);
+        assert_eq!(
+            zeros.iter().map(|zero| zero.is_ordered).collect::<Vec<_>>(),
+            [false, false, true]
+        );
         assert_eq!(ChunkSummary::constant(stale_nan(), 9).stale, 9);
         assert_eq!(ChunkSummary::constant(2.0, 3).sum, 6.0);
     }

@@ -5,7 +5,8 @@ use bytes::Bytes;
 
 use crate::columnar::block::format::{self, PageEntry, PageKind, Table};
 use crate::columnar::block::{
-    BlockCache, BlockHeader, BlockOptions, BlockReader, BlockSummary, BlockWriter,
+    BlockCache, BlockCursor, BlockHeader, BlockOptions, BlockReader, BlockSummary, BlockWriter,
+    ChunkSummary, ChunkView,
 };
 use crate::columnar::error::{ColumnarError, ErrorKind};
 use crate::columnar::schema;
@@ -84,6 +85,24 @@ fn open(bytes: &Bytes) -> Result<Arc<BlockReader>, ColumnarError> {
     BlockReader::open(Arc::new(bytes.clone()), cache()).map(Arc::new)
 }
 
+/// What the directory says of a series' chunks, none of whose samples are read.
+fn chunks(
+    cursor: &mut BlockCursor,
+    local: u32,
+) -> Result<Vec<(TimeRange, ChunkSummary)>, ColumnarError> {
+    let mut chunks = Vec::new();
+    let mut settle = |chunk: &mut ChunkView<'_>| {
+        assert!(chunk.is_whole());
+        chunks.push((chunk.time_range()?, chunk.summary()?));
+        Ok(true)
+    };
+    let mut samples = Samples::default();
+    let stats = cursor.read_unsettled(local, TimeRange::ALL, &[], &mut settle, &mut samples)?;
+    assert_eq!((samples.len(), stats.chunks), (0, 0));
+    assert_eq!(stats.settled, chunks.len() as u64);
+    Ok(chunks)
+}
+
 /// Everything a block holds, as bits; summaries are read too.
 fn content(reader: &Arc<BlockReader>) -> Result<Content, ColumnarError> {
     let mut cursor = reader.cursor();
@@ -91,7 +110,7 @@ fn content(reader: &Arc<BlockReader>) -> Result<Content, ColumnarError> {
     for (labels, local) in reader.select(&[], TimeRange::ALL)? {
         let mut samples = Samples::default();
         cursor.read(local, TimeRange::ALL, &mut samples)?;
-        cursor.chunks(local, &mut Vec::new())?;
+        chunks(&mut cursor, local)?;
         let bits = samples.values.iter().map(|value| value.to_bits()).collect();
         all.push((labels, samples.timestamps, bits));
     }
@@ -264,28 +283,27 @@ fn the_directory_tells_what_chunks_come_to() {
     let reader = open(&bytes).unwrap();
     let mut cursor = reader.cursor();
     for (labels, local) in reader.select(&[], TimeRange::ALL).unwrap() {
-        let mut chunks = Vec::new();
-        cursor.chunks(local, &mut chunks).unwrap();
+        let chunks = chunks(&mut cursor, local).unwrap();
         let samples = &model[&labels];
         assert_eq!(chunks.len(), samples.len().div_ceil(50));
-        for (chunk, samples) in chunks.iter().zip(samples.chunks(50)) {
+        for ((time_range, summary), samples) in chunks.iter().zip(samples.chunks(50)) {
             let range = TimeRange::new(samples[0].0, samples[samples.len() - 1].0);
-            assert_eq!(Some(chunk.time_range), range);
+            assert_eq!(Some(*time_range), range);
             let live: Vec<f64> = samples
                 .iter()
                 .map(|(_, value)| *value)
                 .filter(|v| !crate::model::is_stale(*v))
                 .collect();
-            assert_eq!(chunk.summary.count as usize, live.len());
-            assert_eq!((chunk.summary.count + chunk.summary.stale) as usize, samples.len());
+            assert_eq!(summary.count as usize, live.len());
+            assert_eq!((summary.count + summary.stale) as usize, samples.len());
             if let [first, .., last] = live[..] {
-                assert_eq!(chunk.summary.first.to_bits(), first.to_bits());
-                assert_eq!(chunk.summary.last.to_bits(), last.to_bits());
+                assert_eq!(summary.first.to_bits(), first.to_bits());
+                assert_eq!(summary.last.to_bits(), last.to_bits());
             }
             let ordered = live.iter().copied().filter(|value| !value.is_nan());
             if live.iter().any(|value| !value.is_nan()) {
-                assert_eq!(chunk.summary.max, ordered.clone().fold(f64::NEG_INFINITY, f64::max));
-                assert_eq!(chunk.summary.min, ordered.fold(f64::INFINITY, f64::min));
+                assert_eq!(summary.max, ordered.clone().fold(f64::NEG_INFINITY, f64::max));
+                assert_eq!(summary.min, ordered.fold(f64::INFINITY, f64::min));
             }
         }
     }

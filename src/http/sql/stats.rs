@@ -13,6 +13,7 @@ pub(super) fn object(stats: &SqlStats, took: Duration) -> Vec<u8> {
         ("series", stats.series),
         ("samples", stats.read.samples),
         ("chunks", stats.read.chunks),
+        ("chunksSettled", stats.read.settled),
         ("rollupRows", stats.rollup_rows),
         ("rollupFiles", stats.rollup_files),
         ("bytesRead", stats.read.bytes),

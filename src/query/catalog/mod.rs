@@ -9,6 +9,7 @@
 //! Invariant: all tables of a query are of one snapshot, and a table that no query names costs
 //! nothing.
 
+mod chunks;
 mod columns;
 mod filters;
 mod fold;

@@ -3,6 +3,9 @@
 //!
 //! Read walk: `catalog::sample_scan`, `catalog::fold` → here → `storage::Snapshot`. Stale markers
 //! are no rows; conditions on time and value are decided here, before any column is made.
+//!
+//! A chunk of which no row can pass is left out by what its directory says, and one that a fold
+//! takes as a whole is not decoded either.
 
 use std::collections::BinaryHeap;
 use std::fmt;
@@ -18,8 +21,11 @@ use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::BaselineMetrics;
 
+use crate::columnar::ColumnarError;
+use crate::columnar::block::{ChunkSummary, ChunkView};
 use crate::columnar::parquet::columns::{TIME, VALUE};
 use crate::model::{Samples, TimeRange, Timestamp};
+use crate::query::catalog::chunks::{Holds, ValueTest};
 use crate::query::catalog::columns::time;
 use crate::query::error::QueryError;
 use crate::query::limits::QueryUsage;
@@ -157,14 +163,37 @@ fn into_vec<T: ArrowPrimitiveType>(column: PrimitiveArray<T>) -> Vec<T::Native> 
     values.into_inner().into_vec().unwrap_or_else(|shared| shared.typed_data().to_vec())
 }
 
+/// A chunk that stands for its samples, all of which are rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WholeChunk {
+    /// Of its timestamps; all of time if that was not looked at.
+    pub(crate) times: TimeRange,
+    pub(crate) summary: ChunkSummary,
+}
+
+/// One who can do with what a directory says of a chunk.
+pub(crate) trait TakesChunks: Send + Sync {
+    /// The chunk as it is to be kept, or `None` if its samples are needed.
+    fn take(
+        &self,
+        chunk: &mut ChunkView<'_>,
+        summary: ChunkSummary,
+    ) -> Result<Option<WholeChunk>, ColumnarError>;
+}
+
 /// Reads the series of one partition.
 pub(crate) struct SampleCursor {
     source: Arc<SampleSource>,
+    /// What the source's condition says of values.
+    test: Option<ValueTest>,
+    takes: Option<Arc<dyn TakesChunks>>,
     columns: SchemaRef,
     reader: SnapshotReader,
     series: Range<usize>,
     /// Of the series in hand; whoever reads may take them.
     pub(crate) samples: Samples,
+    /// Chunks of the series in hand whose samples were not read, ascending.
+    pub(crate) chunks: Vec<WholeChunk>,
     /// Distances of the best rows so far.
     best: BinaryHeap<i64>,
     memory: MemoryReservation,
@@ -173,13 +202,22 @@ pub(crate) struct SampleCursor {
 }
 
 impl SampleCursor {
-    pub(crate) fn new(source: Arc<SampleSource>, name: &str, run: &Run) -> Self {
+    /// `takes` gets chunks as a whole where that is possible.
+    pub(crate) fn new(
+        source: Arc<SampleSource>,
+        takes: Option<Arc<dyn TakesChunks>>,
+        name: &str,
+        run: &Run,
+    ) -> Self {
         let consumer = MemoryConsumer::new(format!("{name}[{}]", run.partition));
         Self {
+            test: source.condition.as_ref().map(ValueTest::new),
+            takes,
             columns: sample_columns(),
             reader: source.snapshot.reader(),
             series: source.partitions[run.partition].clone(),
             samples: Samples::default(),
+            chunks: Vec::new(),
             best: BinaryHeap::new(),
             memory: consumer.register(run.context.memory_pool()),
             counters: ScanCounters::new(run),
@@ -197,8 +235,10 @@ impl SampleCursor {
             let timer = elapsed.timer();
             self.read(index)?;
             timer.done();
-            self.memory.try_resize(held + self.samples.timestamps.capacity() * 16)?;
-            if !self.samples.is_empty() {
+            let of_chunks = self.chunks.capacity() * size_of::<WholeChunk>();
+            let of_samples = self.samples.timestamps.capacity() * 16;
+            self.memory.try_resize(held + of_chunks + of_samples)?;
+            if !self.samples.is_empty() || !self.chunks.is_empty() {
                 return Ok(Some(index));
             }
         }
@@ -206,6 +246,7 @@ impl SampleCursor {
     }
 
     fn read(&mut self, index: usize) -> DataFusionResult<()> {
+        self.chunks.clear();
         let source = &self.source;
         let range = match &source.ends {
             Some(ends) => ends.narrow(source.range),
@@ -215,10 +256,37 @@ impl SampleCursor {
             self.samples.clear();
             return Ok(());
         };
-        let read = self.reader.read(&source.series[index], range, &mut self.samples);
+        let series = &source.series[index];
+        let (test, takes, chunks) = (&self.test, &self.takes, &mut self.chunks);
+        let is_open = test.as_ref().is_none_or(ValueTest::says_anything);
+        let read = if is_open && (test.is_some() || takes.is_some()) {
+            let mut settle = |chunk: &mut ChunkView<'_>| {
+                let summary = chunk.summary()?;
+                let holds = test.as_ref().map_or(Holds::Always, |test| test.holds(&summary));
+                match (holds, takes) {
+                    // Stale markers are no rows.
+                    _ if summary.count == 0 => Ok(true),
+                    (Holds::Never, _) => Ok(true),
+                    (Holds::Always, Some(takes)) if chunk.is_whole() => {
+                        let taken = takes.take(chunk, summary)?;
+                        chunks.extend(taken);
+                        Ok(taken.is_some())
+                    }
+                    _ => Ok(false),
+                }
+            };
+            self.reader.read_unsettled(series, range, &mut settle, &mut self.samples)
+        } else {
+            self.reader.read(series, range, &mut self.samples)
+        };
         let stats = read.map_err(QueryError::from)?;
         self.counters.add(stats);
         source.usage.add(stats)?;
+        // Parts come by when they were written.
+        let start = |chunk: &WholeChunk| chunk.times.start();
+        if !self.chunks.is_sorted_by_key(start) {
+            self.chunks.sort_unstable_by_key(start);
+        }
         drop_stale(&mut self.samples);
         if let Some(condition) = &source.condition {
             keep(condition, &self.columns, &mut self.samples)?;

@@ -82,7 +82,7 @@ impl Node for SampleScan {
 
     fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
         let scanning = Scanning {
-            cursor: SampleCursor::new(Arc::new(self.source.clone()), NAME, &run),
+            cursor: SampleCursor::new(Arc::new(self.source.clone()), None, NAME, &run),
             is_done: false,
             rows_left: self.limit.unwrap_or(usize::MAX),
             builder: RowBuilder::default(),

@@ -127,7 +127,11 @@ impl RollupScan {
             let mut place = 0;
             while let Some(batch) = batches.try_next().await? {
                 let rows = batch.rows.len();
-                let stats = ReadStats { samples: rows as u64, chunks: 0, bytes: batch.bytes_read };
+                let stats = ReadStats {
+                    samples: rows as u64,
+                    bytes: batch.bytes_read,
+                    ..ReadStats::default()
+                };
                 self.usage.add(stats)?;
                 counters.rows.add(rows);
                 counters.rows_decoded.add(usize::try_from(batch.rows_read).unwrap_or(usize::MAX));

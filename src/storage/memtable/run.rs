@@ -118,6 +118,7 @@ impl SealedRun {
                 samples: (to - from) as u64,
                 chunks: 1,
                 bytes: u64::from(entry.values_len),
+                ..ReadStats::default()
             });
         }
         Ok(stats)

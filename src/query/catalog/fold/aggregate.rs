@@ -20,9 +20,11 @@ use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 
+use crate::columnar::block::ChunkSummary;
 use crate::columnar::parquet::columns::{TIME, VALUE};
 use crate::model::{Samples, Timestamp};
 use crate::query::catalog::fold::reduce;
+use crate::query::catalog::sample_cursor::WholeChunk;
 
 /// Aggregates whose accumulators have small states, so that one for every run is no burden.
 const SMALL_STATES: [&str; 11] = [
@@ -145,6 +147,27 @@ impl Folded {
         Ok(Folding { way: self.way.clone(), accumulator, ..Folding::default() })
     }
 
+    /// Whether a chunk's summary may do instead of its samples.
+    pub(super) fn takes_chunks(&self) -> bool {
+        !self.wants_arrays()
+    }
+
+    /// Whether this summary does.
+    pub(super) fn takes(&self, summary: &ChunkSummary) -> bool {
+        match self.way {
+            Way::Count | Way::Sum | Way::Average => true,
+            Way::Least | Way::Greatest => summary.is_ordered,
+            // A chunk's first and last timestamps may be those of stale markers.
+            Way::Sample(_) => summary.stale == 0,
+            Way::General { .. } => false,
+        }
+    }
+
+    /// Whether it needs the times of a chunk.
+    pub(super) fn wants_times(&self) -> bool {
+        matches!(self.way, Way::Sample(_))
+    }
+
     /// Whether it is computed from columns of Arrow.
     pub(super) fn wants_arrays(&self) -> bool {
         matches!(self.way, Way::General { .. })
@@ -192,6 +215,51 @@ impl Folding {
                 self.times.push(samples.timestamps[row]);
             }
             Way::General { .. } => {}
+        }
+    }
+
+    /// Adds a chunk as a run.
+    pub(super) fn add_chunk(&mut self, chunk: &WholeChunk) {
+        let WholeChunk { times, summary } = chunk;
+        match &self.way {
+            Way::Count => self.counts.push(summary.count as usize),
+            // A sum begins at zero, which is not minus zero.
+            Way::Sum => self.numbers.push(0.0 + summary.sum),
+            Way::Average => {
+                self.counts.push(summary.count as usize);
+                self.numbers.push(0.0 + summary.sum);
+            }
+            Way::Least => self.numbers.push(summary.min),
+            Way::Greatest => self.numbers.push(summary.max),
+            Way::Sample(Sample { is_last: true, .. }) => {
+                self.numbers.push(summary.last);
+                self.times.push(times.end());
+            }
+            Way::Sample(_) => {
+                self.numbers.push(summary.first);
+                self.times.push(times.start());
+            }
+            Way::General { .. } => unreachable!("takes no chunks"),
+        }
+    }
+
+    /// Makes one of the last two runs, of which the last is the later one.
+    pub(super) fn join(&mut self) {
+        match &self.way {
+            Way::Count => join(&mut self.counts, |one, other| one + other),
+            Way::Sum => join(&mut self.numbers, |one, other| one + other),
+            Way::Average => {
+                join(&mut self.counts, |one, other| one + other);
+                join(&mut self.numbers, |one, other| one + other);
+            }
+            Way::Least => join(&mut self.numbers, |one, other| reduce::least(&[one, other])),
+            Way::Greatest => join(&mut self.numbers, |one, other| reduce::greatest(&[one, other])),
+            Way::Sample(Sample { is_last, .. }) => {
+                let is_last = *is_last;
+                join(&mut self.numbers, |one, other| if is_last { other } else { one });
+                join(&mut self.times, |one, other| if is_last { other } else { one });
+            }
+            Way::General { .. } => unreachable!("takes no chunks"),
         }
     }
 
@@ -245,5 +313,14 @@ impl Folding {
             (Way::General { .. }, Some(accumulator)) => accumulator.state(EmitTo::All),
             _ => Ok(vec![numbers]),
         }
+    }
+}
+
+/// Puts one item in place of the last two.
+fn join<T: Copy>(items: &mut Vec<T>, make: impl FnOnce(T, T) -> T) {
+    if let Some(last) = items.pop()
+        && let Some(before) = items.last_mut()
+    {
+        *before = make(*before, last);
     }
 }

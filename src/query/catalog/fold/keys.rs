@@ -14,7 +14,7 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 
 use crate::columnar::parquet::columns::TIME;
-use crate::model::Timestamp;
+use crate::model::{TimeRange, Timestamp};
 use crate::query::catalog::columns::SampleColumns;
 
 const MINUTE_MS: i64 = 60_000;
@@ -82,6 +82,11 @@ impl Keys {
             }
         }
         Ok(Some(Self { keys, labels, strides }))
+    }
+
+    /// Whether all times of a range are of one run.
+    pub(super) fn is_one_run(&self, times: TimeRange) -> bool {
+        self.strides.iter().all(|stride| times.end() < stride.end_of(times.start()))
     }
 
     /// The ends of the runs of ascending times, each the number of the row after its last.
@@ -204,6 +209,12 @@ mod tests {
             keys(strides).cut(times, &mut ends);
             ends
         };
+        let is_one = |strides: &[(i64, i64)], start, end| {
+            keys(strides).is_one_run(TimeRange::new(start, end).unwrap())
+        };
+        assert!(is_one(&[], i64::MIN, i64::MAX));
+        assert!(is_one(&[(10, 0)], 10, 19) && !is_one(&[(10, 0)], 10, 20));
+        assert!(is_one(&[(10, 3)], -7, 2) && !is_one(&[(10, 3), (4, 0)], -7, 2));
         assert_eq!(cut(&[], &[1, 5, 9]), [3]);
         assert_eq!(cut(&[], &[]), [0; 0]);
         assert_eq!(cut(&[(10, 0)], &[-11, -10, -1, 0, 9, 10]), [1, 3, 5, 6]);

@@ -12,12 +12,14 @@ use datafusion::common::exec_datafusion_err;
 use datafusion::error::Result as DataFusionResult;
 use futures::StreamExt;
 
-use crate::model::{Labels, Timestamp};
+use crate::columnar::ColumnarError;
+use crate::columnar::block::{ChunkSummary, ChunkView};
+use crate::model::{Labels, TimeRange, Timestamp};
 use crate::query::batch::BATCH_ROWS;
 use crate::query::catalog::fold::aggregate::{Folded, Folding};
 use crate::query::catalog::fold::keys::{Key, Keys};
 use crate::query::catalog::sample_cursor::{
-    SampleCursor, SampleSource, from_arrays, into_arrays, sample_columns,
+    SampleCursor, SampleSource, TakesChunks, WholeChunk, from_arrays, into_arrays, sample_columns,
 };
 use crate::query::catalog::sample_scan::series_batch;
 use crate::query::node::{BatchStream, Node, Run};
@@ -53,7 +55,9 @@ impl Node for SampleFold {
     }
 
     fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
-        let cursor = SampleCursor::new(Arc::clone(&self.source), NAME, &run);
+        let takes_chunks = self.folded.iter().all(Folded::takes_chunks);
+        let takes = takes_chunks.then(|| Arc::clone(&self) as Arc<dyn TakesChunks>);
+        let cursor = SampleCursor::new(Arc::clone(&self.source), takes, NAME, &run);
         let stream = futures::stream::once(async move {
             let foldings = self.folded.iter().map(Folded::start).collect::<Result<_, _>>()?;
             let folding = Running {
@@ -98,6 +102,22 @@ impl SampleFold {
     }
 }
 
+impl TakesChunks for SampleFold {
+    fn take(
+        &self,
+        chunk: &mut ChunkView<'_>,
+        summary: ChunkSummary,
+    ) -> Result<Option<WholeChunk>, ColumnarError> {
+        if !self.folded.iter().all(|folded| folded.takes(&summary)) {
+            return Ok(None);
+        }
+        let wants_times =
+            !self.keys.strides.is_empty() || self.folded.iter().any(Folded::wants_times);
+        let times = if wants_times { chunk.time_range()? } else { TimeRange::ALL };
+        Ok(self.keys.is_one_run(times).then_some(WholeChunk { times, summary }))
+    }
+}
+
 /// The state of one partition.
 struct Running {
     fold: Arc<SampleFold>,
@@ -137,7 +157,24 @@ impl Running {
         Ok(Some(batch))
     }
 
-    /// Folds the samples that the cursor holds.
+    /// Folds the chunks that the cursor holds.
+    fn fold_chunks(&mut self, series: u32) {
+        let mut run: Option<TimeRange> = None;
+        for chunk in &self.cursor.chunks {
+            let joined = run.map(|run| run.hull(chunk.times));
+            let joined = joined.filter(|joined| self.fold.keys.is_one_run(*joined));
+            self.foldings.iter_mut().for_each(|folding| folding.add_chunk(chunk));
+            if joined.is_some() {
+                self.foldings.iter_mut().for_each(Folding::join);
+            } else {
+                self.series.push(series);
+                self.times.push(chunk.times.start());
+            }
+            run = joined.or(Some(chunk.times));
+        }
+    }
+
+    /// Folds the samples and chunks that the cursor holds.
     fn fold(&mut self, index: usize) -> DataFusionResult<()> {
         let elapsed = self.cursor.baseline.elapsed_compute().clone();
         let timer = elapsed.timer();
@@ -167,6 +204,7 @@ impl Running {
             }
             self.fold_rows()?;
         }
+        self.fold_chunks(series);
         timer.done();
         Ok(())
     }
