@@ -22,7 +22,7 @@ use crate::query::{QueryLimits, QueryOptions, QuerySession};
 use crate::sql::error::SqlError;
 use crate::sql::functions::{self, PromqlContext};
 use crate::sql::gapfill::{self, GapFillQueryPlanner, GapFillRule};
-use crate::sql::statement;
+use crate::sql::{show, statement};
 use crate::storage::{ReadStats, Snapshot};
 
 /// What all SQL queries of a process share: functions, rules and settings, prepared once.
@@ -238,6 +238,7 @@ impl Run {
     async fn start(&mut self) -> Result<SendableRecordBatchStream, SqlError> {
         let statement = statement::parse(&self.text)?;
         let catalog = Arc::new(SnapshotCatalog::new(&self.snapshot, &self.task));
+        let statement = show::as_query(statement, &catalog.schema_names())?;
         self.state.register_catalog_list(Arc::new(OneCatalog(Arc::clone(&catalog))));
         let now = DateTime::from_timestamp_millis(self.clock.now_ms());
         self.state.execution_props_mut().query_execution_start_time = now;

@@ -9,6 +9,7 @@ pub mod error;
 
 mod functions;
 mod gapfill;
+mod show;
 mod statement;
 
 pub use engine::{SqlEngine, SqlQuery, SqlRows, SqlStats};

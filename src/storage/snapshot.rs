@@ -130,6 +130,11 @@ impl Snapshot {
         self.warnings.0.lock().iter().cloned().collect()
     }
 
+    /// Something that is missing from an answer for a reason that no part knows.
+    pub(crate) fn warn(&self, warning: String) {
+        self.warnings.add(warning);
+    }
+
     /// Where samples lie; `None` if there are none.
     pub fn time_range(&self) -> Option<TimeRange> {
         let ranges = self.parts.iter().filter_map(|part| part.time_range());

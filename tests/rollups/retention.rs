@@ -12,6 +12,8 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::throttle::{ThrottleConfig, ThrottledStore};
 
+use crate::sql::script::{Sql, cells};
+
 use super::{EVERYTHING, HOUR, Model, T0, labels, naive, rows, same, series_ref};
 
 const DAY: i64 = 24 * HOUR;
@@ -98,6 +100,46 @@ async fn samples_wait_for_the_rollups_that_outlive_them() {
     let engine = open(&disk, &io, retention, first + 4 * DAY + HOUR);
     engine.downsample(Arc::default()).await.unwrap();
     check(&engine).await;
+    engine.close().await.unwrap();
+}
+
+/// A metric that ended long ago is listed where it still has rows, and nowhere else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_metric_that_only_rows_still_know_is_listed() {
+    let (disk, io) = (SimVfs::new(1), Arc::new(InMemory::new()) as Arc<dyn ObjectStore>);
+    let retention =
+        Retention { raw_ms: Some(2 * DAY), one_minute_ms: Some(3 * DAY), ..Retention::default() };
+    let first = T0.div_euclid(DAY) * DAY;
+    let engine = open(&disk, &io, retention, first + 4 * DAY + HOUR);
+    let mut model = Model::new();
+    let ended = labels("ended", &[("s", "x"), ("only", "then")]);
+    write(&engine, &mut model, &[(ended, first + HOUR, 1.0)]).await;
+    for number in 0..4 {
+        write(&engine, &mut model, &day(first + number * DAY)).await;
+    }
+    engine.downsample(Arc::default()).await.unwrap();
+    engine.compact().await.unwrap();
+    let (sql, snapshot) = (Sql::new(), engine.snapshot());
+    let names = async |query: &str| {
+        let rows = cells(&sql.query(&snapshot, query).await.unwrap());
+        rows.iter().map(|row| row[2].clone()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(names("SHOW TABLES FROM raw").await, "samples m");
+    assert_eq!(names("SHOW TABLES FROM rollup_1m").await, "samples m");
+    assert_eq!(names("SHOW TABLES FROM rollup_1h").await, "samples ended m");
+    assert_eq!(names("SHOW TABLES FROM rollup_1h LIKE 'e%'").await, "ended");
+    let columns = async |of: &str| {
+        let query = format!(
+            "SELECT table_name, column_name, table_schema FROM information_schema.columns \
+             WHERE column_name = 'max' {of} ORDER BY table_schema"
+        );
+        names(&query).await
+    };
+    assert_eq!(columns("AND table_name = 'ended'").await, "rollup_1h rollup_5m");
+    assert_eq!(columns("AND table_name LIKE 'end%'").await, "rollup_1h rollup_5m");
+    assert_eq!(columns("AND table_name = 'm'").await, "rollup_1h rollup_1m rollup_5m");
+    assert_eq!(columns("AND table_name = 'never'").await, "");
+    assert!(snapshot.warnings().is_empty(), "{:?}", snapshot.warnings());
     engine.close().await.unwrap();
 }
 

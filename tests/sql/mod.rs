@@ -11,7 +11,7 @@
 
 mod lives;
 mod property;
-mod script;
+pub(crate) mod script;
 
 use std::collections::BTreeSet;
 use std::path::Path;

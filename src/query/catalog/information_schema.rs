@@ -1,9 +1,11 @@
 //! `information_schema`: tables, columns and schemata, without a table being made to be listed.
 //!
-//! Names of tables are names of metrics, listed once and shared by all schemas. Columns are
-//! looked up for the tables that a filter names; without one they are listed as long as there are
-//! not too many.
+//! Names of tables are names of metrics: those with raw samples are listed once and shared by all
+//! schemas; a schema of rollups adds those that only its rows still know, for which files are read
+//! if a filter does not rule the schema out. Columns are looked up for the tables that a filter
+//! names; without one they are listed as long as there are not too many.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -82,32 +84,6 @@ impl InformationSchema {
         ranked.into_iter().take(SIMILAR_MAX).map(|(_, name)| name).collect()
     }
 
-    fn tables(&self) -> DataFusionResult<MemTable> {
-        let text = |name: &str| Field::new(name, DataType::Utf8View, false);
-        let names = ["table_catalog", TABLE_SCHEMA, TABLE_NAME, "table_type"];
-        let schema = Arc::new(Schema::new(names.map(text).to_vec()));
-        let metrics = self.metrics.names()?;
-        let all = std::iter::once(ALL_METRICS).chain(metrics.iter().map(String::as_str));
-        let listed: ArrayRef = Arc::new(StringViewArray::from_iter_values(all));
-        let about: ArrayRef =
-            Arc::new(StringViewArray::from_iter_values([TABLES, COLUMNS, SCHEMATA]));
-        let mut batches = Vec::new();
-        let own = self.schemas.iter().map(|(name, _)| (*name, &listed, "BASE TABLE"));
-        for (schema_name, names, kind) in own.chain([(NAME, &about, "VIEW")]) {
-            let rows = names.len();
-            let columns = vec![
-                repeated(CATALOG, rows)?,
-                repeated(schema_name, rows)?,
-                Arc::clone(names),
-                repeated(kind, rows)?,
-            ];
-            let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-            let starts = (0..rows).step_by(BATCH_ROWS);
-            batches.extend(starts.map(|start| batch.slice(start, BATCH_ROWS.min(rows - start))));
-        }
-        MemTable::try_new(schema, vec![batches])
-    }
-
     fn schemata(&self) -> DataFusionResult<MemTable> {
         let text = |name: &str| Field::new(name, DataType::Utf8, false);
         let schema = Arc::new(Schema::new(["catalog_name", "schema_name"].map(text).to_vec()));
@@ -134,10 +110,12 @@ impl SchemaProvider for InformationSchema {
 
     async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
         Ok(match name {
-            TABLES => Some(Arc::new(self.tables()?)),
+            TABLES => Some(provided(TablesTable {
+                schemas: self.schemas.clone(),
+                schema: tables_schema(),
+            })),
             SCHEMATA => Some(Arc::new(self.schemata()?)),
             COLUMNS => Some(provided(ColumnsTable {
-                metrics: Arc::clone(&self.metrics),
                 schemas: self.schemas.clone(),
                 schema: columns_schema(),
             })),
@@ -150,9 +128,81 @@ impl SchemaProvider for InformationSchema {
     }
 }
 
+/// `information_schema.tables`.
+struct TablesTable {
+    schemas: Schemas,
+    schema: SchemaRef,
+}
+
+fn tables_schema() -> SchemaRef {
+    let text = |name: &str| Field::new(name, DataType::Utf8View, false);
+    let names = ["table_catalog", TABLE_SCHEMA, TABLE_NAME, "table_type"];
+    Arc::new(Schema::new(names.map(text).to_vec()))
+}
+
+impl TablesTable {
+    async fn batches(&self, matchers: &[Matcher]) -> DataFusionResult<Vec<RecordBatch>> {
+        let about: ArrayRef =
+            Arc::new(StringViewArray::from_iter_values([TABLES, COLUMNS, SCHEMATA]));
+        let mut listed = Vec::new();
+        for (name, schema) in &self.schemas {
+            if may_be_schema(matchers, name) {
+                let metrics = schema.names().await?;
+                let all = std::iter::once(ALL_METRICS).chain(metrics.iter().map(String::as_str));
+                let names: ArrayRef = Arc::new(StringViewArray::from_iter_values(all));
+                listed.push((*name, names, "BASE TABLE"));
+            }
+        }
+        listed.push((NAME, about, "VIEW"));
+        let mut batches = Vec::new();
+        for (schema_name, names, kind) in listed {
+            let rows = names.len();
+            let columns = vec![
+                repeated(CATALOG, rows)?,
+                repeated(schema_name, rows)?,
+                names,
+                repeated(kind, rows)?,
+            ];
+            let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+            let starts = (0..rows).step_by(BATCH_ROWS);
+            batches.extend(starts.map(|start| batch.slice(start, BATCH_ROWS.min(rows - start))));
+        }
+        Ok(batches)
+    }
+}
+
+#[async_trait]
+impl Table for TablesTable {
+    const NAME: &'static str = "TablesTable";
+    const KIND: TableType = TableType::View;
+
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn pushdown(&self, _: &Expr) -> TableProviderFilterPushDown {
+        TableProviderFilterPushDown::Inexact
+    }
+
+    async fn scan(&self, wanted: Wanted<'_>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let Wanted { session, columns, filters, limit } = wanted;
+        let batches = self.batches(&matchers(filters)).await?;
+        let table = MemTable::try_new(Arc::clone(&self.schema), vec![batches])?;
+        table.scan(session, Some(&columns), filters, limit).await
+    }
+}
+
+/// What filters say of names of tables and schemas.
+fn matchers(filters: &[Expr]) -> Vec<Matcher> {
+    filters.iter().flat_map(|filter| implied_matchers(filter, &TableColumns)).collect()
+}
+
+fn may_be_schema(matchers: &[Matcher], name: &str) -> bool {
+    matchers.iter().filter(|one| one.name() == TABLE_SCHEMA).all(|one| one.matches(name))
+}
+
 /// `information_schema.columns`.
 struct ColumnsTable {
-    metrics: Arc<Metrics>,
     schemas: Schemas,
     schema: SchemaRef,
 }
@@ -184,17 +234,22 @@ fn columns_schema() -> SchemaRef {
 }
 
 impl ColumnsTable {
-    /// The tables that the matchers leave.
-    fn tables(&self, matchers: &[Matcher]) -> Result<Vec<String>, QueryError> {
+    /// The tables that the matchers leave, of whatever schema.
+    async fn tables(&self, matchers: &[Matcher]) -> Result<BTreeSet<String>, QueryError> {
         let of_name: Vec<_> = matchers.iter().filter(|one| one.name() == TABLE_NAME).collect();
         let fits = |name: &&str| of_name.iter().all(|matcher| matcher.matches(name));
         let listed = of_name.iter().filter(|one| !one.op().is_negative());
         if let Some(names) = listed.filter_map(|one| one.accepted_set()).next() {
             return Ok(names.iter().map(String::as_str).filter(fits).map(str::to_owned).collect());
         }
-        let metrics = self.metrics.names()?;
-        let all = std::iter::once(ALL_METRICS).chain(metrics.iter().map(String::as_str));
-        let names: Vec<_> = all.filter(fits).map(str::to_owned).collect();
+        let mut names = BTreeSet::from([ALL_METRICS.to_owned()]);
+        names.retain(|name| fits(&name.as_str()));
+        for (schema_name, schema) in &self.schemas {
+            if may_be_schema(matchers, schema_name) {
+                let metrics = schema.names().await?;
+                names.extend(metrics.iter().map(String::as_str).filter(fits).map(str::to_owned));
+            }
+        }
         if names.len() > TABLES_DESCRIBED_MAX {
             return Err(QueryError::Execution(format!(
                 "the columns of {} tables are too many to list (limit {TABLES_DESCRIBED_MAX}): \
@@ -206,15 +261,13 @@ impl ColumnsTable {
     }
 
     async fn rows(&self, matchers: &[Matcher]) -> DataFusionResult<RecordBatch> {
-        let of_schema: Vec<_> = matchers.iter().filter(|one| one.name() == TABLE_SCHEMA).collect();
-        let schemas = || {
-            let fits = |name: &str| of_schema.iter().all(|matcher| matcher.matches(name));
-            self.schemas.iter().filter(move |(name, _)| fits(name))
-        };
         let (mut schema_names, mut tables, mut columns) = (Vec::new(), Vec::new(), Vec::new());
         let (mut places, mut nullable, mut types) = (Vec::new(), Vec::new(), Vec::new());
-        for table in self.tables(matchers)? {
-            for (schema_name, schema) in schemas() {
+        for table in self.tables(matchers).await? {
+            for (schema_name, schema) in &self.schemas {
+                if !may_be_schema(matchers, schema_name) || !schema.lists(&table).await? {
+                    continue;
+                }
                 let Some(provider) = schema.table(&table).await? else { continue };
                 for (place, field) in (1_i64..).zip(provider.schema().fields()) {
                     schema_names.push(*schema_name);
@@ -255,9 +308,7 @@ impl Table for ColumnsTable {
 
     async fn scan(&self, wanted: Wanted<'_>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let Wanted { session, columns, filters, limit } = wanted;
-        let matchers: Vec<_> =
-            filters.iter().flat_map(|filter| implied_matchers(filter, &TableColumns)).collect();
-        let rows = self.rows(&matchers).await?;
+        let rows = self.rows(&matchers(filters)).await?;
         let table = MemTable::try_new(Arc::clone(&self.schema), vec![vec![rows]])?;
         table.scan(session, Some(&columns), filters, limit).await
     }

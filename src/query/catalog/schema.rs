@@ -1,5 +1,7 @@
 //! The schemas of metrics: one table per metric, made when it is named, and one of all.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -7,8 +9,10 @@ use async_trait::async_trait;
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::TableType;
+use futures::TryStreamExt;
+use tokio::sync::OnceCell;
 
-use crate::columnar::parquet::LabelColumns;
+use crate::columnar::parquet::{LabelColumns, RollupColumnSet};
 use crate::model::{METRIC_NAME, Matcher, Resolution, TimeRange};
 use crate::query::catalog::ALL_METRICS;
 use crate::query::catalog::columns::SampleColumns;
@@ -17,7 +21,7 @@ use crate::query::catalog::sample_table::SampleTable;
 use crate::query::catalog::table::provided;
 use crate::query::error::QueryError;
 use crate::query::session::QueryTask;
-use crate::storage::{RollupView, Snapshot};
+use crate::storage::{RollupView, Snapshot, StorageError};
 
 /// What the schemas of one query share.
 pub(crate) struct Metrics {
@@ -31,6 +35,8 @@ pub(crate) struct Metrics {
 pub(crate) struct MetricSchema {
     metrics: Arc<Metrics>,
     resolution: Option<Resolution>,
+    /// Metrics that have rows here and samples no more, once they were asked for.
+    expired: OnceCell<BTreeSet<String>>,
 }
 
 impl fmt::Debug for MetricSchema {
@@ -56,6 +62,25 @@ impl Metrics {
         let mut names = self.snapshot.label_values(METRIC_NAME, &[], TimeRange::ALL)?;
         names.remove(ALL_METRICS);
         Ok(self.names.get_or_init(|| names.into_iter().collect()))
+    }
+
+    /// Metrics with rows where raw samples have expired. A failing object store hides them, and the
+    /// answer says so.
+    async fn expired_names(&self, resolution: Resolution) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        if let Some(view) = self.rollups()
+            && let Err(error) = add_expired_names(view, resolution, &mut names).await
+        {
+            self.snapshot
+                .warn(format!("metrics whose raw samples have expired may not be listed: {error}"));
+        }
+        names
+    }
+
+    /// Whether the metric has raw samples.
+    fn has_samples(&self, name: &str) -> Result<bool, QueryError> {
+        let matcher = [Matcher::equal(METRIC_NAME, name)];
+        Ok(!self.snapshot.label_names(&matcher, TimeRange::ALL)?.is_empty())
     }
 
     /// The table of raw samples of a metric, or of all.
@@ -111,9 +136,54 @@ impl Metrics {
 /// Rollups are built from whole stretches of this length.
 const SPAN_MS: i64 = 7_200_000;
 
+async fn add_expired_names(
+    view: &RollupView,
+    resolution: Resolution,
+    names: &mut BTreeSet<String>,
+) -> Result<(), StorageError> {
+    for span in view.expired(resolution) {
+        let mut batches = view.read(resolution, &[], span, RollupColumnSet::NONE);
+        while let Some(batch) = batches.try_next().await? {
+            for (labels, _) in &batch.series {
+                if let Some(name) = labels.get(METRIC_NAME).filter(|name| !names.contains(*name)) {
+                    names.insert(name.to_owned());
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    names.remove(ALL_METRICS);
+    Ok(())
+}
+
 impl MetricSchema {
     pub(crate) fn new(metrics: Arc<Metrics>, resolution: Option<Resolution>) -> Self {
-        Self { metrics, resolution }
+        Self { metrics, resolution, expired: OnceCell::new() }
+    }
+
+    async fn expired(&self, resolution: Resolution) -> &BTreeSet<String> {
+        self.expired.get_or_init(|| self.metrics.expired_names(resolution)).await
+    }
+
+    /// The metrics that have a table here, sorted.
+    pub(crate) async fn names(&self) -> Result<Cow<'_, [String]>, QueryError> {
+        let known = self.metrics.names()?;
+        let Some(resolution) = self.resolution else { return Ok(Cow::Borrowed(known)) };
+        let expired = self.expired(resolution).await;
+        if expired.iter().all(|name| known.binary_search(name).is_ok()) {
+            return Ok(Cow::Borrowed(known));
+        }
+        let all: BTreeSet<&String> = known.iter().chain(expired).collect();
+        Ok(Cow::Owned(all.into_iter().cloned().collect()))
+    }
+
+    /// Whether [`MetricSchema::names`] has a name, or it is that of the table of all.
+    pub(crate) async fn lists(&self, name: &str) -> Result<bool, QueryError> {
+        if name == ALL_METRICS || self.metrics.has_samples(name)? {
+            return Ok(true);
+        }
+        let Some(resolution) = self.resolution else { return Ok(false) };
+        Ok(self.expired(resolution).await.contains(name))
     }
 
     fn make(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
