@@ -1,6 +1,6 @@
 //! Files of rollups as DataFusion reads them, with what that costs counted.
 //!
-//! Bytes are what was fetched. Rows are as many of a row group's as the bytes fetched are of its
+//! Footers are those that PromQL reads too, kept within one bound. Bytes are what was fetched. Rows are as many of a row group's as the bytes fetched are of its
 //! column, so that pages left out by their statistics do not count.
 
 use std::collections::HashMap;
@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use datafusion::common::exec_datafusion_err;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::ParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::parquet::DefaultParquetFileReaderFactory;
@@ -16,7 +17,6 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use object_store::ObjectStore;
 use object_store::path::Path;
 use parking_lot::Mutex;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
@@ -26,19 +26,25 @@ use parquet::file::metadata::ParquetMetaData;
 
 use crate::query::error::QueryError;
 use crate::query::limits::QueryUsage;
+use crate::storage::{RollupFile, RollupView};
 
 /// Opens files for one scan. DataFusion may open one several times, for parts of it.
 #[derive(Debug)]
 pub(super) struct RollupReaders {
-    files: DefaultParquetFileReaderFactory,
+    view: RollupView,
+    files: HashMap<Path, Arc<RollupFile>>,
+    readers: DefaultParquetFileReaderFactory,
     usage: Arc<QueryUsage>,
     read: Mutex<HashMap<Path, Arc<Mutex<RowsRead>>>>,
 }
 
 impl RollupReaders {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, usage: Arc<QueryUsage>) -> Self {
-        let files = DefaultParquetFileReaderFactory::new(store);
-        Self { files, usage, read: Mutex::default() }
+    /// `files` are all that will be opened.
+    pub(super) fn new(view: RollupView, files: &[Arc<RollupFile>], usage: Arc<QueryUsage>) -> Self {
+        let readers = DefaultParquetFileReaderFactory::new(view.object_store());
+        let by_path = files.iter().map(|file| (file.location().clone(), Arc::clone(file)));
+        let files = by_path.collect();
+        Self { view, files, readers, usage, read: Mutex::default() }
     }
 }
 
@@ -50,20 +56,27 @@ impl ParquetFileReaderFactory for RollupReaders {
         metadata_size_hint: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> DataFusionResult<Box<dyn AsyncFileReader + Send>> {
-        let read = match self.read.lock().entry(file.object_meta.location.clone()) {
+        let location = &file.object_meta.location;
+        let rollups = self.files.get(location).map(Arc::clone);
+        let rollups =
+            rollups.ok_or_else(|| exec_datafusion_err!("{location} is no rollup file"))?;
+        let read = match self.read.lock().entry(location.clone()) {
             Entry::Occupied(known) => Arc::clone(known.get()),
             Entry::Vacant(place) => {
                 self.usage.add_rollup_file();
                 Arc::clone(place.insert(Arc::default()))
             }
         };
-        let file = self.files.create_reader(partition, file, metadata_size_hint, metrics)?;
-        Ok(Box::new(CountedFile { file, usage: Arc::clone(&self.usage), read }))
+        let reader = self.readers.create_reader(partition, file, metadata_size_hint, metrics)?;
+        let (view, usage) = (self.view.clone(), Arc::clone(&self.usage));
+        Ok(Box::new(CountedFile { view, file: rollups, reader, usage, read }))
     }
 }
 
 struct CountedFile {
-    file: Box<dyn AsyncFileReader + Send>,
+    view: RollupView,
+    file: Arc<RollupFile>,
+    reader: Box<dyn AsyncFileReader + Send>,
     usage: Arc<QueryUsage>,
     read: Arc<Mutex<RowsRead>>,
 }
@@ -80,7 +93,7 @@ impl CountedFile {
 impl AsyncFileReader for CountedFile {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
         match self.count(std::slice::from_ref(&range)) {
-            Ok(()) => self.file.get_bytes(range),
+            Ok(()) => self.reader.get_bytes(range),
             Err(error) => futures::future::err(external(error)).boxed(),
         }
     }
@@ -90,17 +103,19 @@ impl AsyncFileReader for CountedFile {
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, ParquetResult<Vec<Bytes>>> {
         match self.count(&ranges) {
-            Ok(()) => self.file.get_byte_ranges(ranges),
+            Ok(()) => self.reader.get_byte_ranges(ranges),
             Err(error) => futures::future::err(external(error)).boxed(),
         }
     }
 
     fn get_metadata<'a>(
         &'a mut self,
-        options: Option<&'a ArrowReaderOptions>,
+        _: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         async move {
-            let metadata = self.file.get_metadata(options).await?;
+            let footer = self.view.footer(&self.file).await;
+            let (metadata, bytes) = footer.map_err(|error| external(error.into()))?;
+            self.usage.add_rollup_rows(0, bytes).map_err(external)?;
             self.read.lock().metadata = Some(Arc::clone(&metadata));
             Ok(metadata)
         }

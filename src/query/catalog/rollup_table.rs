@@ -178,7 +178,7 @@ impl Table for RollupTable {
         let url = ObjectStoreUrl::parse(STORE)?;
         session.runtime_env().register_object_store(url.as_ref(), self.view.object_store());
         let options = session.config_options().execution.parquet.clone();
-        let readers = RollupReaders::new(self.view.object_store(), Arc::clone(&self.usage));
+        let readers = RollupReaders::new(self.view.clone(), &files, Arc::clone(&self.usage));
         let source = ParquetSource::new(Arc::clone(&self.file_schema))
             .with_table_parquet_options(datafusion::config::TableParquetOptions {
                 global: options,

@@ -59,6 +59,17 @@ pub(crate) fn rows(
     stream::once(open(set, file, wanted)).try_flatten().boxed()
 }
 
+/// A file's footer with its page index, and the bytes that were fetched for it: none if it was
+/// kept.
+pub(crate) async fn footer(
+    set: &RollupSet,
+    file: &Arc<RollupFile>,
+) -> Result<(Arc<ParquetMetaData>, u64), StorageError> {
+    let mut source = Source::new(set, file);
+    let metadata = source.footer().await.map_err(|error| read_error(file, error))?;
+    Ok((metadata, source.cost.bytes.load(Ordering::Relaxed)))
+}
+
 type Batches = BoxStream<'static, Result<RollupBatch, StorageError>>;
 
 async fn open(
@@ -69,17 +80,12 @@ async fn open(
     if metric_needs(&wanted).any(|need| need.excludes_metrics(file.metrics())) {
         return Ok(stream::empty().boxed());
     }
-    let cost = Arc::new(Cost::default());
     let failed = {
         let file = Arc::clone(&file);
         move |error: ParquetError| read_error(&file, error)
     };
-    let mut source = Source {
-        store: Arc::clone(&set.store),
-        file: Arc::clone(&file),
-        footers: Arc::clone(&set.footers),
-        cost: Arc::clone(&cost),
-    };
+    let mut source = Source::new(&set, &file);
+    let cost = Arc::clone(&source.cost);
     let metadata = source.footer().await.map_err(&failed)?;
     let metadata =
         ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).map_err(&failed)?;
@@ -266,6 +272,15 @@ struct Source {
 }
 
 impl Source {
+    fn new(set: &RollupSet, file: &Arc<RollupFile>) -> Self {
+        Self {
+            store: Arc::clone(&set.store),
+            file: Arc::clone(file),
+            footers: Arc::clone(&set.footers),
+            cost: Arc::default(),
+        }
+    }
+
     /// The file's footer with its page index, read once.
     async fn footer(&mut self) -> parquet::errors::Result<Arc<ParquetMetaData>> {
         if let Some(known) = self.file.footer() {

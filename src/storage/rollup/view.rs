@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::ObjectStore;
 use object_store::path::Path;
+use parquet::file::metadata::ParquetMetaData;
 
 use crate::columnar::aggregate::RollupColumns;
 use crate::columnar::parquet::{LabelColumns, RollupColumnSet};
@@ -110,6 +111,15 @@ impl RollupView {
     /// Live files, ascending by time. The first may begin before [`RollupView::floor`].
     pub fn files(&self, resolution: Resolution) -> Vec<Arc<RollupFile>> {
         self.of(resolution).cloned().collect()
+    }
+
+    /// What stands at the end of a file, and the bytes that were fetched for it: it is kept as long
+    /// as there is room for it.
+    pub async fn footer(
+        &self,
+        file: &Arc<RollupFile>,
+    ) -> Result<(Arc<ParquetMetaData>, u64), StorageError> {
+        read::footer(&self.inner.set, file).await
     }
 
     pub fn object_store(&self) -> Arc<dyn ObjectStore> {
