@@ -120,6 +120,15 @@ impl<N: Node> NodeExec<N> {
         Arc::new(Self::with_properties(Arc::new(node), equivalences, Vec::new(), partitions))
     }
 
+    /// A node above others, in place of one that has these orders.
+    pub(crate) fn with_equivalences(
+        node: N,
+        equivalences: EquivalenceProperties,
+        inputs: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Arc<dyn ExecutionPlan> {
+        Arc::new(Self::with_properties(Arc::new(node), equivalences, inputs, 1))
+    }
+
     pub fn node(&self) -> &N {
         &self.node
     }
@@ -189,7 +198,7 @@ impl<N: Node> ExecutionPlan for NodeExec<N> {
         children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        // Of those that do not hand on their input, only leaves are ordered, and keep their order.
+        // Of those that do not hand on their input, some were told their order, and keep it.
         let equivalences = self.properties.eq_properties.clone();
         let partitions = self.properties.partitioning.partition_count();
         let node = Arc::clone(&self.node);

@@ -47,7 +47,7 @@ const SLOW: &[&str] = &[
     r#"histogram_quantile(0.9, label_replace(m, "le", "$1", "i", "(.*)"))"#,
 ];
 
-/// The same for SQL: joins that find nothing for long or much at once, sorts, groups.
+/// The same for SQL: joins that find nothing for long or much at once, sorts, groups, windows.
 const SLOW_SQL: &[&str] = &[
     "SELECT count(*) FROM m a, m b WHERE a.value + b.value < 0",
     "SELECT count(*) FROM m a JOIN m b ON a.value < b.value",
@@ -56,6 +56,12 @@ const SLOW_SQL: &[&str] = &[
     "SELECT sum(v) FROM (SELECT value % 1000 AS k, median(value) AS v FROM generate_series(1, \
      20000000) GROUP BY k)",
     "SELECT value FROM generate_series(1, 20000000) ORDER BY sin(value)",
+    // Windows of many partitions, which take much longer than their rows do to come: those that
+    // need all rows of each, and those that do not.
+    "SELECT sum(s) FROM (SELECT sum(value) OVER (PARTITION BY value) AS s FROM \
+     generate_series(1, 1000000))",
+    "SELECT sum(s) FROM (SELECT avg(value) OVER (PARTITION BY value % 1000 ORDER BY value ROWS \
+     BETWEEN 100 PRECEDING AND CURRENT ROW) AS s FROM generate_series(1, 20000000))",
 ];
 
 async fn start() -> Api {

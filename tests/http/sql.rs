@@ -173,6 +173,15 @@ async fn what_needs_more_memory_than_a_query_may_have_names_the_setting() {
         "SELECT value, count(*) FROM generate_series(1, 3000000) GROUP BY value ORDER BY 2",
         "SELECT count(*) FROM generate_series(1, 3000000) a(v) JOIN generate_series(1, 3000000) b(v) USING (v)",
         "SELECT sum(value) OVER (ORDER BY value % 10) FROM generate_series(1, 3000000)",
+        "SELECT sum(s) FROM (SELECT sum(value) OVER () AS s FROM generate_series(1, 3000000))",
+        // In no order, so that equal values do not come together.
+        "SELECT count(DISTINCT value * 7 % 3000017) FROM generate_series(1, 3000000)",
+        "SELECT count(DISTINCT value * 7 % 3000017), count(*) FROM generate_series(1, 3000000)",
+        "SELECT count(DISTINCT sqrt(value)), count(*) FROM generate_series(1, 3000000)",
+        "SELECT count(DISTINCT value::text), count(*) FROM generate_series(1, 3000000)",
+        "SELECT value % 3, count(DISTINCT value * 7 % 3000017), count(*) FROM generate_series(1, 3000000) GROUP BY 1",
+        "SELECT value % 3, count(DISTINCT sqrt(value)), count(*) FROM generate_series(1, 3000000) GROUP BY 1",
+        "SELECT value % 3, count(DISTINCT value::text), count(*) FROM generate_series(1, 3000000) GROUP BY 1",
     ] {
         let answer = api.post_form("/api/v1/sql", &[("query", query), ("format", "csv")]).await;
         let error = answer.json()["error"].as_str().unwrap().to_owned();

@@ -3,6 +3,9 @@
 //! A dropped query ends where it next waits. A join by a condition may look at billions of pairs
 //! before it finds a row to hand on, and waits for nothing meanwhile: so its condition asks now and
 //! then whether anybody is still interested. Joins that do find rows give way between batches.
+//! Window functions are computed one partition after the other ([`window`]).
+
+mod window;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -20,6 +23,7 @@ use datafusion::physical_plan::joins::{
     CrossJoinExec, HashJoinExec, NestedLoopJoinExec, NestedLoopJoinExecBuilder, SortMergeJoinExec,
 };
 use datafusion::physical_plan::sorts::sort::SortExec;
+use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use futures::StreamExt;
 
 use crate::query::error::QueryError;
@@ -46,6 +50,9 @@ pub(crate) fn stoppable(
     stop: &Arc<Stop>,
 ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|plan| {
+        if let Some(window) = plan.downcast_ref::<WindowAggExec>() {
+            return Ok(Transformed::yes(window::in_turn(window)?));
+        }
         let asking = match plan.downcast_ref::<NestedLoopJoinExec>() {
             Some(join) => asking(join, stop)?,
             None => None,
@@ -54,7 +61,8 @@ pub(crate) fn stoppable(
             || plan.is::<CrossJoinExec>()
             || plan.is::<HashJoinExec>()
             || plan.is::<SortMergeJoinExec>()
-            || plan.is::<SortExec>();
+            || plan.is::<SortExec>()
+            || plan.is::<BoundedWindowAggExec>();
         if !is_long {
             return Ok(Transformed::no(plan));
         }
