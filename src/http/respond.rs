@@ -19,12 +19,11 @@ use crate::http::json;
 
 /// Shorter bodies are not worth compressing.
 const GZIP_BYTES_MIN: usize = 1024;
-/// Warnings and infos that an answer carries, as in Prometheus.
-const NOTES_MAX: usize = 10;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// The envelope of a success around `data`, which is JSON that `push` writes.
+/// The envelope of a success around `data`, which is JSON that `push` writes. Whoever collects
+/// warnings and infos bounds them.
 pub(crate) fn success_body(
     push: impl FnOnce(&mut Vec<u8>),
     warnings: &[String],
@@ -38,7 +37,7 @@ pub(crate) fn success_body(
             body.push(b',');
             json::push_string(&mut body, name);
             body.push(b':');
-            json::push_strings(&mut body, notes.iter().take(NOTES_MAX));
+            json::push_strings(&mut body, notes.iter());
         }
     }
     body.push(b'}');

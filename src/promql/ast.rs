@@ -9,7 +9,7 @@
 
 use crate::model::{Matcher, Timestamp};
 use crate::promql::functions::elementary;
-use crate::promql::types::{Function, ValueType};
+use crate::promql::types::{Function, FunctionId, ValueType};
 
 /// A range of bytes in the text of a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,6 +69,30 @@ impl Expr {
             ExprKind::Binary(binary) => binary.value_type(),
             ExprKind::Call(call) => call.function.returns,
             ExprKind::Paren(inner) => inner.value_type(),
+        }
+    }
+
+    /// Whether the expression has the same value at every step: its selectors are pinned by `@`,
+    /// and nothing in it looks at the time of a step. It is evaluated once then, at the first step.
+    /// Source: prometheus/promql/engine.go, `preprocessExprHelper`.
+    pub(crate) fn is_step_invariant(&self) -> bool {
+        match &self.kind {
+            ExprKind::Number(_) | ExprKind::String(_) | ExprKind::Bytes(_) => true,
+            ExprKind::VectorSelector(selector) => selector.shift.at.is_some(),
+            ExprKind::MatrixSelector(matrix) => matrix.selector.shift.at.is_some(),
+            ExprKind::Subquery(subquery) => subquery.shift.at.is_some(),
+            // A parameter is taken as it is at the first step, whatever it is later.
+            ExprKind::Aggregate(aggregate) => aggregate.operand.is_step_invariant(),
+            ExprKind::Call(call) if call.function.id == FunctionId::Timestamp => {
+                let arg = call.args[0].without_parens();
+                matches!(arg.kind, ExprKind::VectorSelector(_)) && arg.is_step_invariant()
+            }
+            ExprKind::Call(call) => {
+                !call.function.looks_at_steps() && call.args.iter().all(Expr::is_step_invariant)
+            }
+            ExprKind::Unary(_) | ExprKind::Binary(_) | ExprKind::Paren(_) => {
+                self.children().into_iter().all(Expr::is_step_invariant)
+            }
         }
     }
 

@@ -72,6 +72,30 @@ pub struct Function {
 }
 
 impl Function {
+    /// Whether the result depends on the time of the step beyond what the arguments do.
+    /// Source: prometheus/promql/functions.go, `AtModifierUnsafeFunctions`.
+    pub(crate) fn looks_at_steps(&self) -> bool {
+        use FunctionId as F;
+        matches!(
+            self.id,
+            F::DaysInMonth
+                | F::DayOfMonth
+                | F::DayOfWeek
+                | F::DayOfYear
+                | F::End
+                | F::Hour
+                | F::Minute
+                | F::Month
+                | F::PredictLinear
+                | F::Range
+                | F::Start
+                | F::Step
+                | F::Time
+                | F::Timestamp
+                | F::Year
+        )
+    }
+
     /// The function of this name.
     pub fn by_name(name: &str) -> Option<&'static Function> {
         let at = FUNCTIONS.binary_search_by(|function| function.name.cmp(name)).ok()?;

@@ -184,7 +184,10 @@ impl Binary {
                         none => none.insert(self.asked(many, pace).await),
                     };
                     pace.look(rows.len() * self.steps).await;
-                    Partner::Rows(self.alternate(&rows, one, asked)?)
+                    match self.alternate(&rows, one, asked) {
+                        Some(there) => Partner::Rows(there),
+                        None => return Err(self.first_clash(one, asked)),
+                    }
                 }
             });
         }
@@ -204,13 +207,8 @@ impl Binary {
         asked
     }
 
-    /// Which of several rows of one signature is there at each step; two at once clash.
-    fn alternate(
-        &self,
-        rows: &[u32],
-        one: &Matrix,
-        asked: &[bool],
-    ) -> Result<Vec<u32>, QueryError> {
+    /// Which of several rows of one signature is there at each step; `None` if two clash.
+    fn alternate(&self, rows: &[u32], one: &Matrix, asked: &[bool]) -> Option<Vec<u32>> {
         let mut there = vec![FILLED; self.steps];
         for number in rows {
             for (step, cell) in one.row(*number).unwrap_or_default().iter().enumerate() {
@@ -218,12 +216,30 @@ impl Binary {
                     continue;
                 }
                 if there[step] != FILLED {
-                    return Err(QueryError::Execution((self.clash)(there[step], *number)));
+                    return None;
                 }
                 there[step] = *number;
             }
         }
-        Ok(there)
+        Some(there)
+    }
+
+    /// The clash that is met first, step by step and row by row.
+    fn first_clash(&self, one: &Matrix, asked: &[bool]) -> QueryError {
+        for step in (0..self.steps).filter(|step| asked[*step]) {
+            let mut there = vec![FILLED; self.matching.signatures];
+            for number in one.order() {
+                let present = one.row(*number).is_some_and(|row| !is_stale(row[step]));
+                let known = &mut there[self.matching.one[*number as usize] as usize];
+                if present && *known != FILLED {
+                    return QueryError::Execution((self.clash)(*known, *number));
+                }
+                if present {
+                    *known = *number;
+                }
+            }
+        }
+        QueryError::Internal("rows clash at no step".to_owned())
     }
 }
 

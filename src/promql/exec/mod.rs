@@ -12,6 +12,7 @@ pub(crate) mod histogram;
 pub(crate) mod leaf;
 pub(crate) mod map;
 pub(crate) mod matrix;
+pub(crate) mod repeat;
 pub(crate) mod select;
 pub(crate) mod set;
 pub(crate) mod table;

@@ -115,12 +115,8 @@ impl Choose {
     /// Reduces a group's values to the chosen ones, best first.
     fn choose_step(&self, step: usize, present: &mut Vec<(f64, u32)>) {
         match &self.choice {
-            Choice::Top(count) => {
-                keep_first(present, &self.ranks, count.at(step), |one, two| two > one);
-            }
-            Choice::Bottom(count) => {
-                keep_first(present, &self.ranks, count.at(step), |one, two| two < one);
-            }
+            Choice::Top(count) => Heap::choose(present, count.at(step), |one, two| one < two),
+            Choice::Bottom(count) => Heap::choose(present, count.at(step), |one, two| one > two),
             Choice::Limit(count) => present.truncate(whole(count.at(step))),
             Choice::Ratio(ratio, places) => {
                 let ratio = ratio.at(step).clamp(-1.0, 1.0);
@@ -133,15 +129,95 @@ impl Choose {
     }
 }
 
-/// Keeps the first so many in the order given by `after`; NaN comes last, equal values stay in
-/// the order of their series.
-fn keep_first(
-    present: &mut Vec<(f64, u32)>,
-    ranks: &[u32],
-    count: f64,
-    after: impl Fn(f64, f64) -> bool,
-) {
-    let count = whole(count);
+/// So many values Go sorts by insertion; of more, equal ones may come in any order.
+const INSERTED_MAX: usize = 12;
+
+/// The best values so far, the worst of them on top. Which of equal values are kept, and how they
+/// are ordered, follows from how the heap is kept, so this one is kept as Prometheus keeps its own.
+/// Source: Go's container/heap, and prometheus/promql/engine.go, `aggregationK`.
+struct Heap<'a, W> {
+    kept: &'a mut [(f64, u32)],
+    /// Whether one value is worse than another, neither of them NaN.
+    worse: W,
+}
+
+impl<W: Fn(f64, f64) -> bool> Heap<'_, W> {
+    /// Reduces `present` to so many values that are not worse than the rest, best first.
+    fn choose(present: &mut Vec<(f64, u32)>, count: f64, worse: W) {
+        let count = whole(count).min(present.len());
+        let (kept, rest) = present.split_at_mut(count);
+        let mut heap = Heap { kept, worse };
+        for last in 1..count {
+            heap.rise(last);
+        }
+        for candidate in rest.iter().filter(|_| count > 0) {
+            let top = heap.kept[0].0;
+            if (heap.worse)(top, candidate.0) || top.is_nan() && !candidate.0.is_nan() {
+                heap.kept[0] = *candidate;
+                heap.sink();
+            }
+        }
+        heap.sort();
+        present.truncate(count);
+    }
+
+    /// Best first.
+    fn sort(&mut self) {
+        if self.kept.len() > INSERTED_MAX {
+            let Heap { kept, worse } = self;
+            return kept.sort_by(|(one, _), (two, _)| match (one.is_nan(), two.is_nan()) {
+                (false, false) if worse(*one, *two) => Ordering::Greater,
+                (false, false) if worse(*two, *one) => Ordering::Less,
+                (one, two) => one.cmp(&two),
+            });
+        }
+        for end in 1..self.kept.len() {
+            let mut place = end;
+            while place > 0 && self.is_below(place - 1, place) {
+                self.kept.swap(place, place - 1);
+                place -= 1;
+            }
+        }
+    }
+
+    fn is_below(&self, one: usize, two: usize) -> bool {
+        let (one, two) = (self.kept[one].0, self.kept[two].0);
+        one.is_nan() || (self.worse)(one, two)
+    }
+
+    fn rise(&mut self, mut place: usize) {
+        while place > 0 {
+            let parent = (place - 1) / 2;
+            if !self.is_below(place, parent) {
+                break;
+            }
+            self.kept.swap(place, parent);
+            place = parent;
+        }
+    }
+
+    fn sink(&mut self) {
+        let mut place = 0;
+        loop {
+            let mut child = 2 * place + 1;
+            if child >= self.kept.len() {
+                break;
+            }
+            if child + 1 < self.kept.len() && self.is_below(child + 1, child) {
+                child += 1;
+            }
+            if !self.is_below(child, place) {
+                break;
+            }
+            self.kept.swap(place, child);
+            place = child;
+        }
+    }
+}
+
+/// Sorts in the order given by `after`; NaN comes last, equal values stay in the order of their
+/// series.
+fn sort_values(present: &mut [(f64, u32)], ranks: &[u32], after: impl Fn(f64, f64) -> bool) {
     let order = |one: &(f64, u32), two: &(f64, u32)| {
         let by_value = match (one.0.is_nan(), two.0.is_nan()) {
             (true, false) => Ordering::Greater,
@@ -152,13 +228,6 @@ fn keep_first(
         };
         by_value.then_with(|| ranks[one.1 as usize].cmp(&ranks[two.1 as usize]))
     };
-    if count < present.len() {
-        if count == 0 {
-            return present.clear();
-        }
-        present.select_nth_unstable_by(count - 1, order);
-        present.truncate(count);
-    }
     present.sort_unstable_by(order);
 }
 
@@ -392,10 +461,9 @@ impl Sort {
         for number in input.order() {
             rows.extend(input.row(*number).map(|row| (row[0], *number)));
         }
-        let all = f64::INFINITY;
         match self.by {
-            SortBy::Ascending => keep_first(&mut rows, &self.ranks, all, |one, two| two < one),
-            SortBy::Descending => keep_first(&mut rows, &self.ranks, all, |one, two| two > one),
+            SortBy::Ascending => sort_values(&mut rows, &self.ranks, |one, two| two < one),
+            SortBy::Descending => sort_values(&mut rows, &self.ranks, |one, two| two > one),
             SortBy::Rank => rows.sort_by_key(|(_, number)| self.ranks[*number as usize]),
         }
         let mut builder = VectorBuilder::new(1, rows.len());

@@ -43,12 +43,11 @@ impl LabelReplace {
         self.destination == METRIC_NAME
     }
 
-    /// The labels after replacement; the same ones if the expression does not match.
-    pub fn apply(&self, labels: &Labels) -> Labels {
+    /// The labels after replacement; `None` if the expression does not match.
+    pub fn apply(&self, labels: &Labels) -> Option<Labels> {
         let value = labels.get(&self.source).unwrap_or_default();
-        let Some(captures) = self.regex.captures(value) else { return labels.clone() };
-        let replaced = self.template.expand(&captures);
-        LabelsBuilder::from_labels(labels).set(&self.destination, &replaced).build()
+        let replaced = self.template.expand(&self.regex.captures(value)?);
+        Some(LabelsBuilder::from_labels(labels).set(&self.destination, &replaced).build())
     }
 }
 
@@ -187,12 +186,12 @@ mod tests {
                 Some(value) => LabelsBuilder::from_labels(&input).set("dst", value).build(),
                 None => input.clone(),
             };
-            assert_eq!(replace.apply(&input), expected, "{replacement} {regex}");
+            assert_eq!(replace.apply(&input).unwrap(), expected, "{replacement} {regex}");
             assert!(!replace.sets_metric_name());
         }
         // An absent label is empty, and an empty label is absent.
         let replace = LabelReplace::new("src", "", "absent", "").unwrap();
-        assert_eq!(replace.apply(&input), labels(&[(METRIC_NAME, "m")]));
+        assert_eq!(replace.apply(&input), Some(labels(&[(METRIC_NAME, "m")])));
         assert!(LabelReplace::new(METRIC_NAME, "x", "a", "").unwrap().sets_metric_name());
     }
 

@@ -127,7 +127,7 @@ impl Parser<'_> {
                 self.bump();
                 let (inner, height) = self.duration(0, inside(place))?;
                 self.expect_paren(TokenKind::RightParen, place)?;
-                let span = Span::new(token.span.start, self.last_end);
+                let span = inner.span;
                 let kind = DurationKind::Paren(Box::new(inner));
                 Ok((DurationExpr { kind, span }, height + 1))
             }
@@ -153,7 +153,8 @@ impl Parser<'_> {
                     Keyword::MaxOf => DurationOp::MaxOf,
                     _ => DurationOp::MinOf,
                 };
-                let span = Span::new(token.span.start, self.last_end);
+                // Prometheus points at what is between the parentheses.
+                let span = left.span.to(right.span);
                 let kind = DurationKind::Binary(op, Box::new(left), Box::new(right));
                 Ok((DurationExpr { kind, span }, left_height.max(right_height) + 1))
             }

@@ -138,7 +138,7 @@ impl Planner {
                 let join = LabelJoin::new(texts[0], texts[1], &texts[2..])
                     .map_err(PromqlError::execution)?;
                 let names = join.sets_metric_name();
-                relabeled(vector, call, grid, names, |labels| join.apply(labels))?
+                relabeled(vector, call, grid, names, |labels| Some(join.apply(labels)))?
             }
             FunctionId::HistogramQuantile
             | FunctionId::HistogramQuantiles
@@ -175,8 +175,13 @@ impl Planner {
             }
         }
         let range = range.ok_or_else(|| mistyped(&call.args[0]))?;
-        // Remarks point at the first argument, whichever that is.
-        let position = call.args[0].without_parens().span.start;
+        // Remarks point at the first argument, whichever that is. Prometheus forgets where a
+        // subquery stood.
+        let first = call.args[0].without_parens();
+        let position = match first.kind {
+            ExprKind::Subquery(_) => 0,
+            _ => first.span.start,
+        };
         self.plan_windows(function, range, (params, position), grid).await
     }
 
@@ -388,19 +393,23 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Rows under other labels. Rows that get the same ones become one, if they never meet.
+/// Rows under other labels, or under their own where `change` gives none. Rows that get the same
+/// ones become one, if they never meet.
 fn relabeled(
     vector: Vector,
     call: &Call,
     grid: Grid,
     sets_metric_name: bool,
-    change: impl Fn(&Labels) -> Labels,
+    change: impl Fn(&Labels) -> Option<Labels>,
 ) -> Result<Vector, PromqlError> {
     let mut table = TableBuilder::default();
     let mut numbers = Vec::with_capacity(vector.table.len());
     for row in &vector.table.rows {
-        let drop_name = row.drop_name && !sets_metric_name;
-        numbers.push(table.number(SeriesRow { labels: change(&row.labels), drop_name })?);
+        let row = match change(&row.labels) {
+            Some(labels) => SeriesRow { labels, drop_name: row.drop_name && !sets_metric_name },
+            None => row.clone(),
+        };
+        numbers.push(table.number(row)?);
     }
     let rows = table.len();
     let plan = Relabel::plan(vector.plan, title(call), numbers.into(), rows, grid.steps());

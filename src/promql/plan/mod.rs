@@ -26,6 +26,7 @@ use crate::promql::ast::{DurationExpr, DurationSign, Expr, ExprKind, UnaryOp};
 use crate::promql::error::PromqlError;
 use crate::promql::exec::leaf::Rows;
 use crate::promql::exec::map::{Map, RowFn, cell_by_cell};
+use crate::promql::exec::repeat::Repeat;
 use crate::promql::exec::table::SeriesTable;
 use crate::promql::scalar::Scalar;
 use crate::query::batch::VectorRows;
@@ -40,6 +41,19 @@ pub(crate) enum Planned {
     Scalar(Scalar),
     Text(String),
     Vector(Vector),
+}
+
+impl Planned {
+    /// What was planned for one step, at each of so many.
+    fn repeated(self, steps: usize) -> Self {
+        match self {
+            Planned::Scalar(scalar) => Planned::Scalar(Scalar::Const(scalar.at(0))),
+            Planned::Text(text) => Planned::Text(text),
+            Planned::Vector(once) => {
+                Planned::Vector(Vector::new(Repeat::plan(once.plan, steps), once.table))
+            }
+        }
+    }
 }
 
 /// A plan and what its rows are.
@@ -97,6 +111,14 @@ impl Planner {
     /// Plans an expression of any type but range vector.
     pub(crate) fn plan<'a>(&'a self, expr: &'a Expr, grid: Grid) -> Planning<'a> {
         Box::pin(async move {
+            let computes = matches!(
+                expr.kind,
+                ExprKind::Call(_) | ExprKind::Aggregate(_) | ExprKind::Binary(_)
+            );
+            if computes && grid.steps() > 1 && expr.is_step_invariant() {
+                let once = self.plan(expr, Grid::instant(grid.start())).await?;
+                return Ok(once.repeated(grid.steps()));
+            }
             Ok(match &expr.kind {
                 ExprKind::Number(literal) => Planned::Scalar(Scalar::Const(literal.value)),
                 ExprKind::String(text) => Planned::Text(text.clone()),
@@ -149,7 +171,7 @@ impl Planner {
         let range_ms = self.times.end.saturating_sub(self.times.start);
         duration
             .millis(self.times.step_ms, range_ms, sign)
-            .map_err(|error| PromqlError::execution(error.to_string()))
+            .map_err(|error| PromqlError::Parse(error.to_string()))
     }
 
     /// Runs a plan to its end: numbers and cells of its rows.

@@ -154,9 +154,6 @@ impl WindowKernel for RangeKernel {
 
     fn look_cost(&self, samples: &Samples, grid: Grid) -> Option<usize> {
         use RangeFunction as F;
-        if self.is_pinned() {
-            return None;
-        }
         match self.function {
             F::Sum | F::Avg => fold::sum_look_cost(samples, &self.window, grid),
             F::Quantile | F::Deriv | F::PredictLinear | F::DoubleExponentialSmoothing => Some(4),
@@ -190,13 +187,6 @@ impl StartedKernel for RangeKernel {
     ) -> Result<(), QueryError> {
         drop_stale(samples);
         if samples.is_empty() {
-            return Ok(());
-        }
-        if grid.steps() > 1 && self.is_pinned() {
-            let once = Grid::instant(grid.start());
-            self.evaluate_started(labels, samples, starts, once, &mut out[..1])?;
-            let value = out[0];
-            out.fill(value);
             return Ok(());
         }
         let starts = if starts.is_empty() { Vec::new() } else { starts.of(&samples.timestamps) };
@@ -252,13 +242,6 @@ impl StartedKernel for RangeKernel {
 }
 
 impl RangeKernel {
-    /// Whether every step gives the same: `@` pins the window, and nothing else moves.
-    fn is_pinned(&self) -> bool {
-        self.window.at.is_some()
-            && self.function != RangeFunction::PredictLinear
-            && self.params.iter().all(|param| matches!(param, Scalar::Const(_)))
-    }
-
     fn check_counter(&self, labels: &Labels, out: &[f64]) {
         if out.iter().any(|value| !crate::model::is_stale(*value)) {
             self.annotations.check_counter(labels.metric_name(), self.position);

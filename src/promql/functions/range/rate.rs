@@ -132,6 +132,9 @@ fn at_edges(is_counter: bool, per_second: Option<f64>, input: &Input<'_>, out: &
         let (start, end) = (input.window.start(at), input.window.end(at));
         let timestamps = &input.timestamps[low..high];
         let values = &input.values[low..high];
+        if smoothed && timestamps[0] > end {
+            return;
+        }
         let edges = Edge { timestamps, values, start, end, smoothed, is_counter };
         let Some((left, right, inside)) = edges.find() else { return };
         let mut difference = right - left;
@@ -173,7 +176,7 @@ impl<'a> Edge<'a> {
         if self.smoothed {
             last = timestamps[..last].partition_point(|at| *at < self.end);
         }
-        if timestamps[last] <= self.start || self.smoothed && timestamps[first] > self.end {
+        if timestamps[last] <= self.start {
             return None;
         }
         let left = if self.smoothed && timestamps[first] < self.start {

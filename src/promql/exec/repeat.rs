@@ -1,0 +1,65 @@
+//! What is the same at every step is computed once.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::physical_plan::ExecutionPlan;
+use futures::{StreamExt, TryStreamExt};
+
+use crate::query::QueryError;
+use crate::query::batch::{VectorBatches, VectorRows, vector_schema};
+use crate::query::node::{BatchStream, Node, NodeExec, Run};
+use crate::query::pace::Pace;
+
+/// Repeats the one cell of each row at every step; rows keep their numbers.
+#[derive(Debug)]
+pub(crate) struct Repeat {
+    steps: usize,
+}
+
+impl Repeat {
+    /// The input has one step.
+    pub(crate) fn plan(input: Arc<dyn ExecutionPlan>, steps: usize) -> Arc<dyn ExecutionPlan> {
+        NodeExec::plan(Self { steps }, vector_schema(steps), vec![input])
+    }
+
+    async fn repeat(&self, batch: &RecordBatch, run: &Run) -> Result<Vec<RecordBatch>, QueryError> {
+        let mut batches = VectorBatches::new(&run.schema, self.steps);
+        let mut pace = Pace::default();
+        for (number, cells) in VectorRows::of(batch)?.iter() {
+            batches.row(number).fill(cells[0]);
+            batches.end_row()?;
+            pace.look(self.steps).await;
+        }
+        batches.finish()
+    }
+}
+
+impl Node for Repeat {
+    fn name(&self) -> &'static str {
+        "PromRepeatExec"
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "steps={}", self.steps)
+    }
+
+    fn gathers(&self) -> bool {
+        false
+    }
+
+    fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
+        let input = run.input()?;
+        let context = Arc::new((self, run));
+        let stream = input.then(move |batch| {
+            let context = Arc::clone(&context);
+            async move {
+                let batches = context.0.repeat(&batch?, &context.1).await?;
+                Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok)))
+            }
+        });
+        Ok(stream.try_flatten().boxed())
+    }
+}
