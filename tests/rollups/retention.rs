@@ -242,7 +242,7 @@ async fn a_resolution_that_is_not_kept_is_not_written() {
 
 /// Every half hour of four days.
 fn half_hours(first: i64) -> Vec<(Labels, i64, f64)> {
-    (0..4 * 48).map(|row| (labels("m", &[]), first + row * HOUR / 2, (row % 7) as f64)).collect()
+    (1..4 * 48).map(|row| (labels("m", &[]), first + row * HOUR / 2, (row % 7) as f64)).collect()
 }
 
 /// A day's file whose first half is past its time stays until all of it is, and nobody sees that half.
@@ -250,9 +250,10 @@ fn half_hours(first: i64) -> Vec<(Labels, i64, f64)> {
 async fn rows_past_their_time_are_out_of_sight() {
     let disk = SimVfs::new(1);
     let io: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let retention = Retention { one_minute_ms: Some(2 * DAY + 12 * HOUR), ..Retention::default() };
+    // No file goes, so that only what is out of sight makes the manifest remember it.
+    let retention = Retention { one_minute_ms: Some(3 * DAY + 12 * HOUR), ..Retention::default() };
     let first = T0.div_euclid(DAY) * DAY;
-    let floor = first + DAY + 12 * HOUR;
+    let floor = first + 12 * HOUR;
     let now = first + 4 * DAY + HOUR;
     let engine = open(&disk, &io, retention, now);
     let mut model = Model::new();
@@ -355,20 +356,25 @@ async fn rows_stand_when_samples_went_while_rollups_were_off() {
     let before = model.clone();
     engine.close().await.unwrap();
 
-    let retention = Retention { raw_ms: Some(2 * DAY + 12 * HOUR), ..Retention::default() };
-    let options = StorageOptions {
-        wal_segment_bytes: 64 << 10,
-        disk_free_bytes_min: 0,
-        rollups: false,
-        retention,
-        ..StorageOptions::new("/data")
+    let without_rollups = |retention| {
+        let options = StorageOptions {
+            wal_segment_bytes: 64 << 10,
+            disk_free_bytes_min: 0,
+            rollups: false,
+            retention,
+            ..StorageOptions::new("/data")
+        };
+        let (clock, telemetry) = (Arc::new(ManualClock::at(now)), Arc::new(Telemetry::default()));
+        let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
+        Engine::open(options, vfs, clock as _, telemetry, &ReplayProgress::default()).unwrap()
     };
-    let (clock, telemetry) = (Arc::new(ManualClock::at(now)), Arc::new(Telemetry::default()));
-    let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
-    let engine =
-        Engine::open(options, vfs, clock as _, telemetry, &ReplayProgress::default()).unwrap();
-    // Makes rows of its span out of date, and then goes with the others.
+    // Makes rows of its span out of date, in one block with the others.
+    let engine = without_rollups(Retention::default());
     write(&engine, &mut model, &[(labels("m", &[]), first + DAY + 5 * HOUR + 1, 99.0)]).await;
+    engine.compact().await.unwrap();
+    engine.close().await.unwrap();
+    let retention = Retention { raw_ms: Some(2 * DAY + 12 * HOUR), ..Retention::default() };
+    let engine = without_rollups(retention);
     engine.compact().await.unwrap();
     let floor = first + DAY + 12 * HOUR;
     assert_eq!(engine.status().retention.raw_floor_ms, Some(floor));
