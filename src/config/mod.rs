@@ -73,12 +73,12 @@ pub struct Config {
     /// How long data is kept: a duration for samples and all rollups, or one each as in
     /// `raw=15d,1m=90d,5m=1y,1h=forever`; what is not named stays for ever. `1m=none` stores no
     /// rollups of 1 m, which take more space than raw samples; 5 m are made of them all the same.
-    /// Samples go by whole blocks, of a day mostly, and never before rollups that are kept longer
-    /// have them; older ones are refused.
+    /// What is older is out of sight, in steps of two hours, and refused when it is written. Samples
+    /// never go before rollups that are kept longer have them.
     #[arg(long, env = "AETHER_RETENTION", default_value_t = Kept(Retention::default()), value_name = "DURATIONS", help_heading = "Storage")]
     pub retention: Kept,
 
-    /// Size of all blocks beyond which the oldest go; 0 is no bound.
+    /// Size of blocks, log and rollup files together beyond which the oldest data go; 0 is no bound.
     #[arg(long, env = "AETHER_RETENTION_BYTES", default_value_t = Bytes(StorageOptions::default().retention_bytes), value_name = "BYTES", help_heading = "Storage")]
     pub retention_bytes: Bytes,
 

@@ -22,7 +22,7 @@ pub(crate) async fn status(
     State(service): State<Arc<Service>>,
     Ready(engine): Ready,
 ) -> Result<Response, ApiError> {
-    let status = engine.status();
+    let (status, rollups, options) = (engine.status(), engine.rollup_status(), engine.options());
     let uptime_ms = service.clock.now_ms().saturating_sub(service.started_ms);
     Ok(respond::success(&json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -59,7 +59,7 @@ pub(crate) async fn status(
                 .map(|one| json!({"block": block(&one.block), "reason": one.reason}))
                 .collect::<Vec<_>>(),
         },
-        "rollups": downsample::status(engine.rollup_status().as_ref()),
+        "rollups": downsample::status(rollups.as_ref()),
         "lastFlush": status.last_flush.as_ref().map(flush_report),
         "flushError": status.flush_error,
         "compaction": {
@@ -71,7 +71,11 @@ pub(crate) async fn status(
             "blocksDropped": status.retention.blocks,
             "samplesDropped": status.retention.samples,
             "bytesDropped": status.retention.bytes,
+            "rollupFilesDropped": rollups.as_ref().map_or(0, |rollups| rollups.files_dropped),
+            "rollupBytesDropped": rollups.as_ref().map_or(0, |rollups| rollups.bytes_dropped),
             "rawFloorMs": status.retention.raw_floor_ms,
+            "storedBytes": status.retention.stored_bytes,
+            "bytesMax": Some(options.retention_bytes).filter(|bytes_max| *bytes_max > 0),
             "waiting": status.retention.waiting,
         },
         "recovery": {

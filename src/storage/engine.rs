@@ -237,6 +237,7 @@ impl Engine {
             compaction: self.compactor.status(),
             retention: RetentionStatus {
                 raw_floor_ms: state.raw_floor,
+                stored_bytes: self.stored_bytes(&state),
                 ..self.retention.lock().clone()
             },
             blocks,

@@ -43,7 +43,8 @@ pub struct StorageOptions {
     pub compaction_levels: Levels,
     /// How long samples and rollups are kept. Default for ever.
     pub retention: Retention,
-    /// Bytes that all blocks may have before the oldest go. Default 0, which is no bound.
+    /// Bytes that blocks, log and rollup files may have before the oldest data go. Default 0, which
+    /// is no bound.
     pub retention_bytes: u64,
     /// Whether samples are summed up to rollups, by themselves. Default yes: queries over long
     /// times live from them.

@@ -11,6 +11,7 @@
 //! What a crash leaves: before the manifest's edit nothing has happened, after it files that no
 //! manifest names, which the next start removes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +21,10 @@ use crate::storage::engine::Engine;
 use crate::storage::error::StorageError;
 use crate::storage::manifest::Item;
 use crate::storage::plan::{
-    Group, are_inside, first_uncovered, groups, surplus, window_end, window_start,
+    Group, RollupDay, Surplus, are_inside, first_uncovered, groups, surplus, window_end,
+    window_start,
 };
-use crate::storage::rollup::RollupView;
+use crate::storage::rollup::{RollupView, day_start};
 use crate::storage::state::State;
 use crate::storage::store::Store;
 
@@ -65,11 +67,17 @@ impl Engine {
         let _alone = self.compactor.alone();
         let state = store.state.load();
         let groups = groups(state.blocks.iter().map(|block| block.meta()));
-        let (floor, expiry) = self.next_floor(&state, &groups, now_ms);
-        self.drop_rollups(now_ms);
+        let days = rollup_days(&state);
+        let surplus = self.surplus(&state, &groups, &days);
+        let (floor, expiry) = self.next_floor(&state, &groups[..surplus.groups], now_ms);
         let is_below = |group: &Group| floor.is_some_and(|floor| group.range.end() < floor);
-        let leaving = &groups[..groups.partition_point(is_below)];
+        let (leaving, remaining) = groups.split_at(groups.partition_point(is_below));
         raise_floor(store, &state, floor, leaving)?;
+        // Rollups stay as long as samples of their time do, though they may be too much.
+        let first = remaining.first().map(|group| floor.max(Some(group.range.start())));
+        let is_before = |day: &&RollupDay| first.is_none_or(|first| Some(day.end) <= first);
+        let by_size = days[..surplus.days].iter().take_while(is_before).last();
+        self.drop_rollups(now_ms, by_size.map(|day| day.end));
         let mut status = self.retention.lock();
         status.waiting = expiry.reason();
         for group in leaving {
@@ -102,23 +110,40 @@ impl Engine {
         known.unwrap_or(Timestamp::MIN)
     }
 
-    /// How high the floor may be now, and what keeps it from being higher.
+    /// Bytes of blocks, of what is written in the log, and of the rollup files that are known: what
+    /// the bound of the total size is about.
+    pub(crate) fn stored_bytes(&self, state: &State) -> u64 {
+        let blocks: u64 = state.blocks.iter().map(|block| block.meta().bytes).sum();
+        let rollups = state.rollups.iter().flat_map(|rollups| &rollups.files);
+        let rollups: u64 = rollups.map(|file| file.bytes()).sum();
+        blocks.saturating_add(self.wal.status().bytes).saturating_add(rollups)
+    }
+
+    /// What is too much, oldest first.
+    fn surplus(&self, state: &State, groups: &[Group], days: &[RollupDay]) -> Surplus {
+        match self.store.options.retention_bytes {
+            0 => Surplus::default(),
+            bytes_max => {
+                let floor = state.raw_floor.unwrap_or(Timestamp::MIN);
+                surplus(groups, days, floor, self.stored_bytes(state), bytes_max)
+            }
+        }
+    }
+
+    /// How high the floor may be now, and what keeps it from being higher. All of `surplus`, the
+    /// oldest groups, is to go.
     fn next_floor(
         &self,
         state: &Arc<State>,
-        groups: &[Group],
+        surplus: &[Group],
         now_ms: i64,
     ) -> (Option<Timestamp>, Expiry) {
         let stay = |expiry| (state.raw_floor, expiry);
         let snapshot = state.snapshot();
         let Some(stored) = snapshot.time_range() else { return stay(Expiry::Done) };
-        let (retention, bytes_max) =
-            (self.store.options.retention, self.store.options.retention_bytes);
-        let by_time = retention.raw_ms.map_or(Timestamp::MIN, |kept_ms| {
+        let by_time = self.store.options.retention.raw_ms.map_or(Timestamp::MIN, |kept_ms| {
             window_start(now_ms.saturating_sub(kept_ms)).min(window_end(stored.end()))
         });
-        let surplus = if bytes_max > 0 { surplus(groups, bytes_max) } else { 0 };
-        let surplus = &groups[..surplus];
         let wanted = surplus.last().map_or(by_time, |group| group.floor().max(by_time));
         if wanted <= stored.start() {
             return stay(Expiry::Done);
@@ -174,15 +199,31 @@ impl Engine {
         Resolution::ALL.into_iter().filter_map(of).min()
     }
 
-    fn drop_rollups(&self, now_ms: i64) {
+    /// Lets rows go that are past their time, and those that end at or before `by_size`.
+    fn drop_rollups(&self, now_ms: i64, by_size: Option<Timestamp>) {
         let Some(rollups) = self.rollups() else { return };
         for resolution in Resolution::ALL {
-            if let Some(kept_ms) = self.store.options.retention.rollup_ms(resolution) {
-                // Whole spans go, so there is no need to be told of every moment.
-                rollups.drop_before(resolution, window_start(now_ms.saturating_sub(kept_ms)));
+            let kept_ms = self.store.options.retention.rollup_ms(resolution);
+            // Whole spans go, so there is no need to be told of every moment.
+            let by_time = kept_ms.map(|kept_ms| window_start(now_ms.saturating_sub(kept_ms)));
+            if let Some(before) = by_time.max(by_size) {
+                rollups.drop_before(resolution, before);
             }
         }
     }
+}
+
+/// The rollup files by days, oldest first.
+fn rollup_days(state: &State) -> Vec<RollupDay> {
+    let mut days: BTreeMap<Timestamp, RollupDay> = BTreeMap::new();
+    for file in state.rollups.iter().flat_map(|rollups| &rollups.files) {
+        let span = file.span();
+        let new = RollupDay { end: span.end, bytes: 0 };
+        let day = days.entry(day_start(span.start)).or_insert(new);
+        day.end = day.end.max(span.end);
+        day.bytes += file.bytes();
+    }
+    days.into_values().collect()
 }
 
 fn blocks_of<'a>(state: &'a State, group: &Group) -> impl Iterator<Item = &'a Arc<BlockPart>> {

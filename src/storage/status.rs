@@ -139,7 +139,7 @@ pub struct MergeReport {
     pub finished_ms: i64,
 }
 
-/// What retention has dropped since the start.
+/// What retention has dropped since the start; of rollups, `RollupStatus` tells it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RetentionStatus {
     pub blocks: u64,
@@ -147,6 +147,8 @@ pub struct RetentionStatus {
     pub bytes: u64,
     /// Samples before it are past their time and out of sight, in milliseconds since the Unix epoch.
     pub raw_floor_ms: Option<Timestamp>,
+    /// What is stored in blocks, log and rollup files, which `retention_bytes` bounds.
+    pub stored_bytes: u64,
     /// Why samples that are past their time are still there.
     pub waiting: Option<String>,
 }

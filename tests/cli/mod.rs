@@ -124,12 +124,16 @@ async fn compact_tells_what_it_saved() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_retention_would_drop_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(dir.path(), &["--retention=raw=15d,1h=1y"]).await;
+    let flags = ["--retention=raw=15d,1h=1y", "--retention-bytes=1GiB"];
+    let server = Server::start(dir.path(), &flags).await;
     let url = server.url.as_str();
     let (_, err) = expect(url, &["write"], b"m 1\nm 2 1699488000000\n", REFUSED);
     assert!(err.contains("-:2:") && err.contains("ms old"), "{err}");
     let (out, _) = expect(url, &["status", "--format=csv"], b"", DONE);
     assert!(out.contains("retention.blocksDropped,0"), "{out}");
+    assert!(out.contains("retention.bytesMax,1073741824"), "{out}");
+    let (out, _) = expect(url, &["status"], b"", DONE);
+    assert!(out.contains(" of 1.00 GiB in blocks, log and rollups"), "{out}");
     let output = Command::new(env!("CARGO_BIN_EXE_aetherdb"))
         .args(["--print-config", "--retention=raw=15d,1h=1y"])
         .output()

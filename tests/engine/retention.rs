@@ -91,7 +91,10 @@ async fn the_oldest_go_when_there_is_too_much() {
     engine.close().await.unwrap();
     let largest = all.blocks.iter().map(|block| block.bytes).max().unwrap();
 
-    let options = |retention_bytes| StorageOptions { retention_bytes, ..options() };
+    // Flushed, the log is as short as it can be, and it counts.
+    let log = all.wal.bytes;
+    assert_eq!(all.retention.stored_bytes, all.block_bytes + log);
+    let options = |bytes: u64| StorageOptions { retention_bytes: log + bytes, ..options() };
     let engine = open(options(all.block_bytes), Arc::new(disk.clone())).unwrap();
     engine.compact().await.unwrap();
     assert!(contents(&engine.snapshot()).unwrap() == model);
@@ -105,6 +108,12 @@ async fn the_oldest_go_when_there_is_too_much() {
     let oldest_ms = status.time_range.unwrap().start();
     model.retain(|(_, at), _| *at >= oldest_ms);
     assert!(contents(&engine.snapshot()).unwrap() == model);
+    engine.close().await.unwrap();
+
+    let left = status.block_bytes;
+    let engine = open(options(left - 1), Arc::new(disk.clone())).unwrap();
+    engine.compact().await.unwrap();
+    assert!(engine.status().blocks.len() < status.blocks.len());
     engine.close().await.unwrap();
 
     let engine = open(options(1), Arc::new(disk.clone())).unwrap();

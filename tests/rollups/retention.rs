@@ -21,7 +21,19 @@ const DAY: i64 = 24 * HOUR;
 const UPLOAD: Duration = Duration::from_millis(150);
 
 fn open(disk: &SimVfs, io: &Arc<dyn ObjectStore>, retention: Retention, now: i64) -> Arc<Engine> {
+    open_within(disk, io, retention, 0, now)
+}
+
+/// The same with a bound of the total size.
+fn open_within(
+    disk: &SimVfs,
+    io: &Arc<dyn ObjectStore>,
+    retention: Retention,
+    retention_bytes: u64,
+    now: i64,
+) -> Arc<Engine> {
     let options = StorageOptions {
+        retention_bytes,
         wal_segment_bytes: 64 << 10,
         disk_free_bytes_min: 0,
         rollup_store: Some(GivenStore(Arc::clone(io))),
@@ -391,5 +403,78 @@ async fn rows_stand_when_samples_went_while_rollups_were_off() {
         }
         engine.downsample(Arc::default()).await.unwrap();
     }
+    engine.close().await.unwrap();
+}
+
+/// Starts of the days that raw samples and rollups of each resolution begin with, once nothing more
+/// is to go.
+async fn first_days(engine: &Engine, first: i64) -> (i64, Vec<i64>) {
+    for _ in 0..3 {
+        engine.compact().await.unwrap();
+        engine.downsample(Arc::default()).await.unwrap();
+    }
+    let day = |at: i64| (at - first).div_euclid(DAY);
+    let snapshot = engine.snapshot();
+    let view = snapshot.rollups().unwrap();
+    let start = |resolution| view.covered(resolution).first().map(|span| span.start);
+    let rollups = Resolution::ALL.map(|resolution| start(resolution).map_or(99, day));
+    (day(snapshot.time_range().unwrap().start()), rollups.to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_oldest_go_of_blocks_log_and_rollups_together() {
+    let disk = SimVfs::new(1);
+    let io: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    let first = T0.div_euclid(DAY) * DAY;
+    let now = first + 4 * DAY + 3 * HOUR;
+    let engine = open(&disk, &io, Retention::default(), now);
+    let mut model = Model::new();
+    write(&engine, &mut model, &half_hours(first)).await;
+    assert_eq!(first_days(&engine, first).await, (0, vec![0; 3]));
+    let status = engine.status();
+    let rollups = engine.rollup_status().unwrap();
+    let rollup_bytes: u64 = rollups.resolutions.values().map(|of| of.bytes).sum();
+    let all = status.block_bytes + status.wal.bytes + rollup_bytes;
+    assert_eq!(status.retention.stored_bytes, all);
+    assert!(rollup_bytes > 3 * status.block_bytes, "{rollup_bytes} of {all}");
+    engine.close().await.unwrap();
+
+    // All of it fits; the blocks alone would.
+    let engine = open_within(&disk, &io, Retention::default(), all, now);
+    assert_eq!(first_days(&engine, first).await, (0, vec![0; 3]));
+    engine.close().await.unwrap();
+
+    // A little less: the oldest day, samples and rollups.
+    let bytes_max = all - all / 8;
+    let engine = open_within(&disk, &io, Retention::default(), bytes_max, now);
+    assert_eq!(first_days(&engine, first).await, (1, vec![1; 3]));
+    let (status, rollups) = (engine.status(), engine.rollup_status().unwrap());
+    assert!(status.retention.stored_bytes <= bytes_max);
+    assert_eq!((status.retention.blocks, rollups.files_dropped), (1, 3));
+    assert!(status.retention.bytes > 0 && rollups.bytes_dropped > status.retention.bytes);
+    model.retain(|(_, at), _| *at >= first + DAY);
+    for resolution in Resolution::ALL {
+        let mut wanted = naive(&model, resolution);
+        let found = rows(&engine.snapshot(), resolution, &[], EVERYTHING).await;
+        // The first instant of the second day belongs to the first day's last bucket.
+        wanted.retain(|(_, end), _| *end > first + DAY);
+        same(&wanted, &found, resolution);
+    }
+    engine.close().await.unwrap();
+
+    // Rollups of samples that expired are older than all samples, and go alone.
+    let retention = Retention { raw_ms: Some(DAY + 3 * HOUR), ..Retention::default() };
+    let engine = open(&disk, &io, retention, now);
+    assert_eq!(first_days(&engine, first).await, (3, vec![1; 3]));
+    let left = engine.status().retention.stored_bytes;
+    engine.close().await.unwrap();
+    let engine = open_within(&disk, &io, retention, left - left / 8, now);
+    assert_eq!(first_days(&engine, first).await, (3, vec![2; 3]));
+    assert_eq!(engine.status().retention.blocks, 0);
+    engine.close().await.unwrap();
+
+    // The newest stays.
+    let engine = open_within(&disk, &io, Retention::default(), 1, now);
+    assert_eq!(first_days(&engine, first).await, (3, vec![3; 3]));
     engine.close().await.unwrap();
 }

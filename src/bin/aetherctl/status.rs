@@ -95,9 +95,17 @@ fn add_blocks(data: &Value, rows: &mut Rows) {
         rows.add("last compaction", format!("{finished}: {before} became {after}"));
     }
     let retention = &data["retention"];
-    if retention["blocksDropped"].as_u64().is_some_and(|dropped| dropped > 0) {
+    let bytes_max = &retention["bytesMax"];
+    let at_most =
+        if bytes_max.is_null() { String::new() } else { format!(" of {}", bytes(bytes_max)) };
+    let stored = bytes(&retention["storedBytes"]);
+    rows.add("stored", format!("{stored}{at_most} in blocks, log and rollups"));
+    let dropped = |name: &str| retention[name].as_u64().is_some_and(|dropped| dropped > 0);
+    if dropped("blocksDropped") || dropped("rollupFilesDropped") {
         let samples = count(&retention["samplesDropped"]);
-        rows.add("retention", format!("{samples} samples dropped since the start"));
+        let files = count(&retention["rollupFilesDropped"]);
+        let value = format!("{samples} samples and {files} rollup files dropped since the start");
+        rows.add("retention", value);
     }
     if !retention["rawFloorMs"].is_null() {
         rows.add("raw samples", format!("since {}", at(&retention["rawFloorMs"])));

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 pub use compaction::{Candidate, Compaction, Occasion, next_compaction};
 pub use levels::Levels;
-pub use retention::{Group, Retention, are_inside, first_uncovered, groups, surplus};
+pub use retention::{
+    Group, Retention, RollupDay, Surplus, are_inside, first_uncovered, groups, surplus,
+};
 
 /// Length of the window that a freshly flushed block covers, and the alignment of all windows.
 pub const WINDOW_MS: i64 = 2 * 60 * 60 * 1000;

@@ -79,16 +79,56 @@ impl Group {
     }
 }
 
-/// How many of the oldest groups are to go until the others have at most `bytes_max` bytes. The
-/// newest stays below no bound.
-pub fn surplus(groups: &[Group], bytes_max: u64) -> usize {
-    let mut bytes: u64 = groups.iter().map(|group| group.bytes).sum();
-    let mut count = 0;
-    while bytes > bytes_max && count + 1 < groups.len() {
-        bytes -= groups[count].bytes;
-        count += 1;
+/// The rollup files of one day, of all resolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RollupDay {
+    /// The last bucket ends here.
+    pub end: Timestamp,
+    pub bytes: u64,
+}
+
+/// What is too much: how many of the oldest groups and days of rollups.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Surplus {
+    pub groups: usize,
+    pub days: usize,
+}
+
+/// What is to go, oldest first, until of all `bytes` there are at most `bytes_max` left: days of
+/// rollups that lie before all samples, then groups, each with the days of rollups that lie before
+/// what remains. The newest group stays whatever the bound, and so does the newest day if there is
+/// no group. Samples before `raw_floor` do not count as remaining.
+pub fn surplus(
+    groups: &[Group],
+    days: &[RollupDay],
+    raw_floor: Timestamp,
+    bytes: u64,
+    bytes_max: u64,
+) -> Surplus {
+    let days = if groups.is_empty() { &days[..days.len().saturating_sub(1)] } else { days };
+    let mut left = bytes;
+    let mut gone = Surplus::default();
+    let next_day = |gone: &Surplus| {
+        let remaining = groups.get(gone.groups);
+        let start = remaining.map_or(Timestamp::MAX, |group| group.range.start().max(raw_floor));
+        days.get(gone.days).filter(|day| day.end <= start)
+    };
+    while left > bytes_max {
+        if let Some(day) = next_day(&gone) {
+            left = left.saturating_sub(day.bytes);
+            gone.days += 1;
+        } else if gone.groups + 1 < groups.len() {
+            left = left.saturating_sub(groups[gone.groups].bytes);
+            gone.groups += 1;
+            while let Some(day) = next_day(&gone) {
+                left = left.saturating_sub(day.bytes);
+                gone.days += 1;
+            }
+        } else {
+            break;
+        }
     }
-    count
+    gone
 }
 
 /// Where the first window begins in which the block may hold samples outside of `spans`, which are
@@ -144,11 +184,36 @@ mod tests {
     fn the_oldest_of_too_many_go() {
         let blocks: Vec<_> = (0..5).map(|id| block(id, id as i64, 1, 10)).collect();
         let groups = groups(blocks.iter());
-        assert_eq!(surplus(&groups, 50), 0);
-        assert_eq!(surplus(&groups, 25), 3);
-        assert_eq!(surplus(&groups, 1), 4, "the newest stays");
-        assert_eq!(surplus(&[], 0), 0);
+        let gone = |bytes, bytes_max| surplus(&groups, &[], i64::MIN, bytes, bytes_max).groups;
+        assert_eq!(gone(50, 50), 0);
+        assert_eq!(gone(50, 25), 3);
+        assert_eq!(gone(50, 1), 4, "the newest stays");
+        assert_eq!(gone(70, 50), 2, "the log counts, and is not dropped");
+        assert_eq!(surplus(&[], &[], i64::MIN, 1, 0), Surplus::default());
         assert_eq!(groups[2].floor(), 3 * WINDOW_MS);
+    }
+
+    #[test]
+    fn rollups_go_before_samples_that_are_younger_and_with_those_of_their_time() {
+        let blocks: Vec<_> = (4..7).map(|id| block(id, id as i64, 1, 10)).collect();
+        let groups = groups(blocks.iter());
+        let day = |end: i64| RollupDay { end: end * WINDOW_MS, bytes: 3 };
+        let days = [day(1), day(2), day(5), day(6), day(7)];
+        let gone = |bytes_max| {
+            let Surplus { groups, days } = surplus(&groups, &days, i64::MIN, 45, bytes_max);
+            (groups, days)
+        };
+        assert_eq!(gone(45), (0, 0));
+        assert_eq!(gone(44), (0, 1));
+        assert_eq!(gone(41), (0, 2));
+        assert_eq!(gone(38), (1, 3), "those of its own time go along, though less would do");
+        assert_eq!(gone(26), (1, 3));
+        assert_eq!(gone(25), (2, 4));
+        assert_eq!(gone(0), (2, 4), "the newest stays with its rollups");
+        // Samples of the third day are out of sight already: its rollups go first.
+        let trimmed = surplus(&groups, &days, 5 * WINDOW_MS, 45, 38);
+        assert_eq!(trimmed, Surplus { groups: 0, days: 3 });
+        assert_eq!(surplus(&[], &days, i64::MIN, 15, 0), Surplus { groups: 0, days: 4 });
     }
 
     #[test]

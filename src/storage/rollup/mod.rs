@@ -32,5 +32,6 @@ pub use status::{
 };
 pub use view::{RollupBatch, RollupView};
 
+pub(crate) use plan::day_start;
 pub(crate) use service::Rollups;
 pub(crate) use set::RollupSet;

@@ -256,7 +256,12 @@ impl Thread<'_> {
                 floors.raise(resolution, window_start(now_ms).saturating_add(WINDOW_MS));
             }
         }
-        self.worker.drop_expired(&floors)?;
+        let dropped = self.worker.drop_expired(&floors)?;
+        {
+            let mut status = self.shared.status.lock();
+            status.files_dropped += dropped.files;
+            status.bytes_dropped += dropped.bytes;
+        }
         *self.shared.running.lock() = Some(Arc::clone(&progress));
         let built = self.worker.build(which, &progress, &self.shared.stop);
         *self.shared.running.lock() = None;

@@ -16,6 +16,9 @@ pub struct RollupStatus {
     pub resolutions: BTreeMap<Resolution, ResolutionStatus>,
     /// Two-hour spans that have samples in blocks and no rows that sum them up.
     pub dirty_spans: u64,
+    /// Files that retention has dropped since the start, and their bytes.
+    pub files_dropped: u64,
+    pub bytes_dropped: u64,
     /// What is being built now.
     pub running: Option<RunningStatus>,
     /// Why the latest attempt failed; `None` once one has succeeded after it.

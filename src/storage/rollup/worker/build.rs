@@ -16,15 +16,15 @@ use crate::storage::rollup::set::RollupSet;
 use crate::storage::rollup::status::DownsampleProgress;
 use crate::storage::rollup::upload::below;
 use crate::storage::rollup::worker::day::Day;
-use crate::storage::rollup::worker::{Done, Next, Worker};
+use crate::storage::rollup::worker::{Done, Dropped, Next, Worker};
 use crate::storage::snapshot::Snapshot;
 use crate::storage::state::State;
 
 impl Worker {
     /// Drops whole files whose last span ends at or before the floor of their resolution, and
     /// remembers the floors, so that rows that they hide in other files stay hidden.
-    pub(crate) fn drop_expired(&mut self, wanted: &Floors) -> Result<(), StorageError> {
-        let Some(opened) = &mut self.opened else { return Ok(()) };
+    pub(crate) fn drop_expired(&mut self, wanted: &Floors) -> Result<Dropped, StorageError> {
+        let Some(opened) = &mut self.opened else { return Ok(Dropped::default()) };
         let mut floors = opened.floors.clone();
         for (resolution, floor) in &wanted.rows {
             floors.raise(*resolution, *floor);
@@ -42,12 +42,21 @@ impl Worker {
         if !any && floors.raw == opened.floors.raw {
             // The next manifest says so: until then there is nothing that it would be wrong about.
             opened.floors = floors;
-            return Ok(());
+            return Ok(Dropped::default());
         }
-        let kept = opened.files.iter().filter(|file| !expired(file)).cloned().collect();
+        let (leaving, kept): (Vec<_>, Vec<_>) =
+            opened.files.iter().cloned().partition(|file| expired(file));
+        let dropped = Dropped {
+            files: leaving.len() as u64,
+            bytes: leaving.iter().map(|file| file.bytes()).sum(),
+        };
         let next =
             Next { labels: opened.labels.clone(), floors: floors.clone(), kept, added: Vec::new() };
-        self.commit(next)
+        self.commit(next)?;
+        if dropped.files > 0 {
+            tracing::info!(files = dropped.files, bytes = dropped.bytes, "dropped rollups");
+        }
+        Ok(dropped)
     }
 
     /// Does all work of one look, day by day; stops early when `stop` says so.

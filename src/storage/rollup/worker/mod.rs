@@ -70,6 +70,13 @@ pub(crate) struct Done {
     pub(crate) bytes: u64,
 }
 
+/// Files that retention has let go.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Dropped {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
 /// What the next manifest says.
 struct Next {
     labels: LabelColumns,
