@@ -163,7 +163,9 @@ struct LexError {
 enum Brackets {
     Closed,
     Open {
-        /// Whether something stands in front of a colon.
+        /// Whether a number has been read. What comes behind it is read as a statement is.
+        has_number: bool,
+        /// Whether something stands in front of a colon; to Prometheus `step()` is nothing.
         has_range: bool,
         has_colon: bool,
     },
@@ -197,15 +199,14 @@ impl Lexer<'_> {
         if self.in_braces {
             return fail("unexpected end of input inside braces");
         }
-        match self.brackets {
-            Brackets::Open { has_range: false, .. } => {
-                return fail("unexpected end of input in duration expression");
-            }
-            Brackets::Open { .. } => return fail("unclosed left bracket"),
-            Brackets::Closed => {}
+        if matches!(self.brackets, Brackets::Open { has_number: false, .. }) {
+            return fail("unexpected end of input in duration expression");
         }
         if self.parens > 0 {
             return fail("unclosed left parenthesis");
+        }
+        if self.brackets != Brackets::Closed {
+            return fail("unclosed left bracket");
         }
         Ok(Token { kind: TokenKind::Eof, span: Span::new(start, start) })
     }
@@ -240,7 +241,8 @@ impl Lexer<'_> {
                 TokenKind::LeftBrace
             }
             '[' => {
-                self.brackets = Brackets::Open { has_range: false, has_colon: false };
+                self.brackets =
+                    Brackets::Open { has_number: false, has_range: false, has_colon: false };
                 TokenKind::LeftBracket
             }
             ']' => return Err(self.error(start, "unexpected right bracket ']'")),
@@ -278,63 +280,57 @@ impl Lexer<'_> {
     }
 
     fn inside_brackets(&mut self, char: char, start: usize) -> Result<TokenKind, LexError> {
-        let Brackets::Open { has_range, has_colon } = self.brackets else {
+        let Brackets::Open { has_number, has_range, has_colon } = self.brackets else {
             return self.statement(char, start);
         };
-        let started = Brackets::Open { has_range: true, has_colon };
         Ok(match char {
-            ',' => TokenKind::Comma,
-            '+' => TokenKind::Op(BinaryOp::Add),
-            '-' => TokenKind::Op(BinaryOp::Sub),
-            '*' => TokenKind::Op(BinaryOp::Mul),
-            '/' => TokenKind::Op(BinaryOp::Div),
-            '%' => TokenKind::Op(BinaryOp::Mod),
-            '^' => TokenKind::Op(BinaryOp::Pow),
-            '(' => self.left_paren(),
-            ')' => self.right_paren()?,
             ']' => {
                 self.brackets = Brackets::Closed;
                 TokenKind::RightBracket
             }
-            '[' => return Err(self.error(start, "unexpected left bracket '['")),
+            '[' if has_number => {
+                return Err(self.error(start, "unexpected left bracket '['"));
+            }
             ':' if !has_range => {
                 let message = "unexpected colon before duration in duration expression";
-                return Err(self.error(start, message));
+                return Err(self.error(self.at, message));
             }
             ':' if has_colon => return Err(self.error(start, "unexpected colon ':'")),
             ':' => {
-                self.brackets = Brackets::Open { has_range, has_colon: true };
+                self.brackets = Brackets::Open { has_number, has_range, has_colon: true };
                 TokenKind::Colon
             }
-            '.' if self.peek().is_some_and(|next| next.is_ascii_digit()) => {
-                self.brackets = started;
+            ',' | '+' | '-' | '*' | '/' | '%' | '^' | '(' | ')' => self.statement(char, start)?,
+            _ if char.is_ascii_digit()
+                || char == '.' && self.peek().is_some_and(|next| next.is_ascii_digit()) =>
+            {
+                self.brackets = Brackets::Open { has_number: true, has_range: true, has_colon };
                 self.number(start)?
             }
-            '0'..='9' => {
-                self.brackets = started;
-                self.number(start)?
-            }
-            _ => {
-                if is_word_start(char) {
-                    self.skip_while(is_word);
-                    let word = keyword(&self.text[start..self.at]);
-                    if let Some(TokenKind::Keyword(
+            _ if is_word_start(char) => {
+                self.skip_while(is_word_start);
+                match keyword(&self.text[start..self.at]) {
+                    Some(TokenKind::Keyword(
                         keyword
                         @ (Keyword::Step | Keyword::Range | Keyword::MaxOf | Keyword::MinOf),
-                    )) = word
-                    {
-                        self.brackets = started;
-                        return Ok(TokenKind::Keyword(keyword));
+                    )) => {
+                        self.brackets = Brackets::Open { has_number, has_range: true, has_colon };
+                        TokenKind::Keyword(keyword)
                     }
+                    _ if has_number => {
+                        let message = format!("unexpected character: {char:?}, expected ':'");
+                        return Err(self.error(start, message));
+                    }
+                    _ => return Err(self.not_in_duration(char, start)),
                 }
-                let message = if has_range {
-                    format!("unexpected character: {char:?}, expected ':'")
-                } else {
-                    format!("unexpected character in duration expression: {char:?}")
-                };
-                return Err(self.error(start, message));
             }
+            _ if has_number => self.statement(char, start)?,
+            _ => return Err(self.not_in_duration(char, start)),
         })
+    }
+
+    fn not_in_duration(&self, char: char, start: usize) -> LexError {
+        self.error(start, format!("unexpected character in duration expression: {char:?}"))
     }
 
     fn left_paren(&mut self) -> TokenKind {
@@ -369,90 +365,73 @@ impl Lexer<'_> {
     /// A number or a duration, of which the first character is read.
     fn number(&mut self, start: usize) -> Result<TokenKind, LexError> {
         self.at = start;
-        let is_number = self.scan_number();
-        if is_number && !self.peek().is_some_and(is_word) {
+        if self.scan_number() {
             return Ok(TokenKind::Number);
         }
-        if is_number && self.scan_duration() {
+        if self.scan_duration() {
             return Ok(TokenKind::Duration);
-        }
-        if self.at == start {
-            self.advance();
         }
         let message = format!("bad number or duration syntax: \"{}\"", &self.text[start..self.at]);
         Err(self.error(start, message))
     }
 
-    /// Reads digits in any of the known forms; says no where a dot, an exponent or an underscore
-    /// stands in a place where it cannot.
+    /// Reads what looks like a number, which the parser may still refuse; says no where a dot, an
+    /// exponent or an underscore stands in a place where it cannot, or where a word goes on.
+    /// Source: prometheus/promql/parser/lex.go, `scanNumber`.
     fn scan_number(&mut self) -> bool {
-        if self.rest().starts_with("0x") || self.rest().starts_with("0X") {
-            self.at += 2;
-            return self.scan_digits(|char| char.is_ascii_hexdigit(), true);
+        let start = self.at;
+        let is_hex = self.accept('0') && self.accept_any("xX");
+        if is_hex {
+            self.accept('_');
         }
+        let is_digit =
+            |char: char| if is_hex { char.is_ascii_hexdigit() } else { char.is_ascii_digit() };
+        self.accept('.');
         let (mut has_dot, mut has_exponent) = (false, false);
-        let whole = self.scan_digits(|char| char.is_ascii_digit(), false);
-        if !whole && self.peek() != Some('.') {
-            return false;
-        }
-        loop {
-            match self.peek() {
-                Some('.') => {
+        while let Some(char) = self.peek().filter(|char| is_digit(*char) || "._eE".contains(*char))
+        {
+            match char {
+                '.' => {
                     self.advance();
-                    let next = self.peek();
-                    if has_dot || has_exponent || matches!(next, Some('.' | '_')) {
-                        if !has_dot && matches!(next, Some('.' | '_')) {
-                            self.advance();
-                        }
+                    if has_dot || self.accept_any("_.") || is_hex {
                         return false;
                     }
                     has_dot = true;
-                    self.scan_digits(|char| char.is_ascii_digit(), false);
                 }
-                Some('e' | 'E') if !has_exponent => {
+                'e' | 'E' => {
                     self.advance();
-                    has_exponent = true;
-                    if matches!(self.peek(), Some('+' | '-')) {
-                        self.advance();
+                    if has_exponent {
+                        return false;
                     }
-                    if !self.scan_digits(|char| char.is_ascii_digit(), false) {
+                    has_exponent = true;
+                    self.accept_any("+-");
+                    if self.accept_any("._eE") || self.peek().is_none() {
                         return false;
                     }
                 }
-                Some('_') => {
+                '_' => {
                     self.advance();
-                    return false;
+                    if self.accept_any("._eE") || self.peek().is_none() {
+                        return false;
+                    }
                 }
-                _ => return true,
+                _ => self.skip_while(is_digit),
             }
         }
-    }
-
-    /// Reads digits with single underscores between them, at least one digit.
-    fn scan_digits(&mut self, is_digit: impl Fn(char) -> bool, underscore_first: bool) -> bool {
-        let mut after_digit = underscore_first;
-        let mut any = false;
-        while let Some(char) = self.peek() {
-            let next = self.rest().chars().nth(1);
-            if is_digit(char) {
-                (after_digit, any) = (true, true);
-            } else if char == '_' && after_digit && next.is_some_and(&is_digit) {
-                after_digit = false;
-            } else {
-                break;
-            }
-            self.advance();
-        }
-        any
+        self.at > start && !self.peek().is_some_and(is_word)
     }
 
     /// Reads the rest of a duration, of which the first number is read: `5` `m30s`.
     fn scan_duration(&mut self) -> bool {
+        let mut is_first = true;
         loop {
             match self.peek() {
-                Some('s' | 'm' | 'h' | 'd' | 'w' | 'y') => self.advance(),
+                Some('s' | 'm' | 'h' | 'd' | 'w') => self.advance(),
+                // Years come first.
+                Some('y') if is_first => self.advance(),
                 _ => return false,
             };
+            is_first = false;
             // Of `ms`; what is no unit is told when its value is needed.
             self.accept('s');
             if !self.peek().is_some_and(|char| char.is_ascii_digit()) {
@@ -573,6 +552,10 @@ impl Lexer<'_> {
         found
     }
 
+    fn accept_any(&mut self, chars: &str) -> bool {
+        self.peek().is_some_and(|char| chars.contains(char) && self.accept(char))
+    }
+
     fn skip_while(&mut self, accept: impl Fn(char) -> bool) {
         let rest = self.rest();
         self.at += rest.find(|char| !accept(char)).unwrap_or(rest.len());
@@ -635,8 +618,7 @@ mod tests {
                 assert_eq!(kinds(duration), expected, "{duration}");
             }
         }
-        for wrong in ["1__0", "1_", "1e", "1e+", "2.5.", "100..4", "0deadbeef", "1_e3", "5m1", "0x"]
-        {
+        for wrong in ["1__0", "1_", "1e", "1e+", "2.5.", "100..4", "0deadbeef", "1_e3", "5m1"] {
             assert!(error(wrong).starts_with("bad number or duration syntax"), "{wrong}");
         }
         // As much is shown as was read.

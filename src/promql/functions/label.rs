@@ -182,11 +182,8 @@ mod tests {
             ("$99999999999999999999", ".*", Some("")),
         ] {
             let replace = LabelReplace::new("dst", replacement, "src", regex).unwrap();
-            let expected = match expected {
-                Some(value) => LabelsBuilder::from_labels(&input).set("dst", value).build(),
-                None => input.clone(),
-            };
-            assert_eq!(replace.apply(&input).unwrap(), expected, "{replacement} {regex}");
+            let set = |value| LabelsBuilder::from_labels(&input).set("dst", value).build();
+            assert_eq!(replace.apply(&input), expected.map(set), "{replacement} {regex}");
             assert!(!replace.sets_metric_name());
         }
         // An absent label is empty, and an empty label is absent.

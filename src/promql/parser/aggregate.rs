@@ -10,7 +10,9 @@ impl Parser<'_> {
     pub(super) fn aggregate(&mut self, op: AggregateOp) -> Result<Tree, ParseError> {
         let start = self.bump().span.start;
         let before = self.grouping()?;
+        self.aggregations += 1;
         let (mut args, height) = self.args()?;
+        self.aggregations -= 1;
         let grouping = match before {
             Some(grouping) => grouping,
             None => self.grouping()?.unwrap_or_default(),

@@ -7,6 +7,7 @@ use crate::promql::ast::{
 };
 use crate::promql::lexer::{Keyword, TokenKind};
 use crate::promql::parser::literal::{duration_millis, number, unquote};
+use crate::promql::parser::selector::is_name;
 use crate::promql::parser::{ParseError, Parser, Tree};
 use crate::promql::types::Function;
 
@@ -141,6 +142,15 @@ impl Parser<'_> {
         }
     }
 
+    /// Whether the next token may begin an operand. One that is none at all is told elsewhere.
+    fn starts_operand(&self) -> bool {
+        use TokenKind::{Duration, Error, LeftBrace, LeftParen, Number, Op, String};
+        let kind = self.peek().kind;
+        is_name(kind)
+            || matches!(kind, Number | Duration | String | LeftParen | LeftBrace | Error)
+            || matches!(kind, Op(BinaryOp::Add | BinaryOp::Sub))
+    }
+
     fn paren(&mut self) -> Result<Tree, ParseError> {
         let start = self.bump().span;
         let inner = self.expr(0)?;
@@ -161,7 +171,7 @@ impl Parser<'_> {
 
     /// Arguments in parentheses, and the height of the highest.
     pub(super) fn args(&mut self) -> Result<(Vec<Expr>, usize), ParseError> {
-        self.expect(TokenKind::LeftParen, "aggregation", "")?;
+        self.expect(TokenKind::LeftParen, "", "")?;
         let (mut args, mut height) = (Vec::new(), 0);
         if self.eat(TokenKind::RightParen) {
             return Ok((args, height));
@@ -175,7 +185,7 @@ impl Parser<'_> {
                 self.expect(TokenKind::RightParen, "", "")?;
                 return Ok((args, height));
             }
-            if self.peek().kind == TokenKind::RightParen {
+            if !self.starts_operand() {
                 let message = "trailing commas not allowed in function call args";
                 return Err(self.error(message, comma.span));
             }
@@ -226,7 +236,8 @@ impl Parser<'_> {
                 self.bump();
                 matching.cardinality =
                     if side == Keyword::GroupLeft { ManyToOne } else { OneToMany };
-                if self.peek().kind == TokenKind::LeftParen {
+                let has_labels = self.peek().kind == TokenKind::LeftParen;
+                if has_labels || !self.starts_operand() {
                     matching.include = self.label_list()?;
                 }
             }

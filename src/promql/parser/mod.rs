@@ -89,13 +89,15 @@ struct Parser<'a> {
     last_end: usize,
     /// Constructs that are open.
     nesting: usize,
+    /// Aggregations whose arguments are being read.
+    aggregations: usize,
     depth_max: usize,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Self {
         let lexed = lex(text);
-        Self { text, lexed, at: 0, last_end: 0, nesting: 0, depth_max: DEPTH_MAX }
+        Self { text, lexed, at: 0, last_end: 0, nesting: 0, aggregations: 0, depth_max: DEPTH_MAX }
     }
 
     fn peek(&self) -> Token {
@@ -155,8 +157,10 @@ impl<'a> Parser<'a> {
         ParseError::new(message, span, self.text)
     }
 
-    /// Complains of the next token.
+    /// Complains of the next token. Where no context is given, an aggregation around it is one.
     fn unexpected(&self, context: &str, expected: &str) -> ParseError {
+        let is_aggregation = context.is_empty() && self.aggregations > 0;
+        let context = if is_aggregation { "aggregation" } else { context };
         let token = self.peek();
         if let (TokenKind::Error, Some((message, span))) = (token.kind, &self.lexed.error) {
             return self.error(message.as_str(), *span);

@@ -10,32 +10,40 @@ use crate::promql::lexer::{Keyword, TokenKind};
 use crate::promql::parser::duration::Place;
 use crate::promql::parser::{ParseError, Parser, Tree};
 
-impl Parser<'_> {
-    /// `name`, `{…}` or `name{…}`. Words with another meaning elsewhere may be names here.
-    pub(super) fn vector_selector(&mut self) -> Result<(VectorSelector, Span), ParseError> {
-        let token = self.peek();
-        let name = match token.kind {
-            TokenKind::LeftBrace => None,
-            TokenKind::Identifier
+/// Whether a word may name a metric: some have another meaning elsewhere.
+pub(super) fn is_name(kind: TokenKind) -> bool {
+    matches!(
+        kind,
+        TokenKind::Identifier
             | TokenKind::MetricIdentifier
             | TokenKind::Aggregate(_)
             | TokenKind::Op(BinaryOp::And | BinaryOp::Or | BinaryOp::Unless)
             | TokenKind::Keyword(
                 Keyword::By
-                | Keyword::Without
-                | Keyword::Offset
-                | Keyword::Anchored
-                | Keyword::Smoothed
-                | Keyword::Fill
-                | Keyword::FillLeft
-                | Keyword::FillRight
-                | Keyword::Start
-                | Keyword::End
-                | Keyword::Step
-                | Keyword::Range
-                | Keyword::MaxOf
-                | Keyword::MinOf,
-            ) => {
+                    | Keyword::Without
+                    | Keyword::Offset
+                    | Keyword::Anchored
+                    | Keyword::Smoothed
+                    | Keyword::Fill
+                    | Keyword::FillLeft
+                    | Keyword::FillRight
+                    | Keyword::Start
+                    | Keyword::End
+                    | Keyword::Step
+                    | Keyword::Range
+                    | Keyword::MaxOf
+                    | Keyword::MinOf,
+            )
+    )
+}
+
+impl Parser<'_> {
+    /// `name`, `{…}` or `name{…}`.
+    pub(super) fn vector_selector(&mut self) -> Result<(VectorSelector, Span), ParseError> {
+        let token = self.peek();
+        let name = match token.kind {
+            TokenKind::LeftBrace => None,
+            kind if is_name(kind) => {
                 self.bump();
                 Some(self.source(token).to_owned())
             }

@@ -435,7 +435,7 @@ fn durations_have_values() {
     }
     assert_eq!(millis("1 - 2", Any), Ok(-1_000));
     assert_eq!(millis("1 - 2", Positive), Err("2:7: duration must be greater than 0".to_owned()));
-    assert_eq!(millis("1 / (1 - 1)", Any), Err("2:13: division by zero".to_owned()));
+    assert_eq!(millis("1 / (1 - 1)", Any), Err("2:12: division by zero".to_owned()));
     assert_eq!(millis("10 ^ 300", Any), Err("2:10: duration is out of range".to_owned()));
 }
 
