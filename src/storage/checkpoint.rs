@@ -1,12 +1,13 @@
 //! Checkpoints: a second data directory that shares the files of the first, what Prometheus calls
 //! a snapshot. A server can be started on it, and the two know nothing of each other.
 //!
-//! Blocks and series files are hard links, which is safe because nobody changes a named file;
-//! manifest, metadata and the log's first segment are written anew. Rollups are not copied: the
-//! copy builds its own from the samples that it has. The manifest comes last: a
-//! crash before it leaves a directory that no server starts on and that may be removed.
+//! Blocks are hard links, which is safe because nobody changes a named file; manifest, series,
+//! metadata and the log's first segment are written anew. Rollups are not copied: the
+//! copy builds its own from the samples that it has. It is a database of its own name, since its
+//! log goes on with numbers that the first one gave as well: rollups of the one would seem to hold
+//! what only the other was sent. The manifest comes last: a crash before it leaves a directory that
+//! no server starts on and that may be removed.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use chrono::DateTime;
@@ -16,6 +17,7 @@ use crate::storage::engine::{Engine, run_blocking};
 use crate::storage::error::StorageError;
 use crate::storage::layout::Layout;
 use crate::storage::manifest::{Manifest, ManifestState};
+use crate::storage::series_file;
 use crate::storage::store::Store;
 use crate::storage::vfs::replace_file;
 use crate::storage::wal;
@@ -48,7 +50,13 @@ fn write(store: &Store) -> Result<String, StorageError> {
     for dir in [copy.blocks_dir(), copy.series_dir()] {
         store.vfs.create_dir_all(&dir)?;
     }
-    let (database, state) = link_files(store, &copy)?;
+    let mut state = link_blocks(store, &copy)?;
+    let database = Uuid::new_v4();
+    if let Some(id) = state.series_files.pop_first() {
+        let series = series_file::encode(database, &store.series, 0..state.next_series_id);
+        replace_file(store.vfs.as_ref(), &copy.series_file(id), &series)?;
+        state.series_files = [id].into();
+    }
     for dir in [copy.blocks_dir(), copy.series_dir()] {
         store.vfs.sync_dir(&dir)?;
     }
@@ -58,14 +66,13 @@ fn write(store: &Store) -> Result<String, StorageError> {
     Ok(name)
 }
 
-/// Links all files that the manifest names, and gives what it says of them.
-fn link_files(store: &Store, copy: &Layout) -> Result<(Uuid, ManifestState), StorageError> {
+/// Links all blocks that the manifest names, and gives what it says of them.
+fn link_blocks(store: &Store, copy: &Layout) -> Result<ManifestState, StorageError> {
     // Files go only after an edit has taken them out, and while this is held there is none.
     let manifest = store.manifest.lock();
     let state = manifest.state().clone();
-    let link = |from: &Path, to: &Path| store.vfs.hard_link(from, to);
     for (id, block) in &state.blocks {
-        match link(&store.layout.block(*id), &copy.block(*id)) {
+        match store.vfs.hard_link(&store.layout.block(*id), &copy.block(*id)) {
             // The store goes on without a lost block, and so does its copy.
             Err(error) if error.is_not_found() => {
                 tracing::warn!(block = block.id, "a block's file is missing in a checkpoint, too");
@@ -73,10 +80,7 @@ fn link_files(store: &Store, copy: &Layout) -> Result<(Uuid, ManifestState), Sto
             linked => linked?,
         }
     }
-    for id in &state.series_files {
-        link(&store.layout.series_file(*id), &copy.series_file(*id))?;
-    }
-    Ok((manifest.uuid(), state))
+    Ok(state)
 }
 
 /// Unique, and in order of time: `20261125T235959Z-0123456789abcdef`.

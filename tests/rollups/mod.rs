@@ -18,7 +18,8 @@ use aetherdb::model::{
 };
 use aetherdb::storage::vfs::{SimVfs, Vfs};
 use aetherdb::storage::{
-    DownsampleReport, Engine, GivenStore, ReplayProgress, Snapshot, StorageError, StorageOptions,
+    DownsampleReport, Engine, GivenStore, Head, ReplayProgress, Snapshot, StorageError,
+    StorageOptions,
 };
 use aetherdb::telemetry::Telemetry;
 use futures::StreamExt;
@@ -47,11 +48,20 @@ fn open(
     io: Option<&Arc<dyn ObjectStore>>,
     clock: &Arc<ManualClock>,
 ) -> Result<Arc<Engine>, StorageError> {
+    open_in("/data", disk, io, clock)
+}
+
+fn open_in(
+    dir: &str,
+    disk: &SimVfs,
+    io: Option<&Arc<dyn ObjectStore>>,
+    clock: &Arc<ManualClock>,
+) -> Result<Arc<Engine>, StorageError> {
     let options = StorageOptions {
         wal_segment_bytes: 64 << 10,
         disk_free_bytes_min: 0,
         rollup_store: io.map(|io| GivenStore(Arc::clone(io))),
-        ..StorageOptions::new("/data")
+        ..StorageOptions::new(dir)
     };
     let vfs: Arc<dyn Vfs> = Arc::new(disk.clone());
     let telemetry = Arc::new(Telemetry::default());
@@ -294,6 +304,15 @@ async fn the_store_of_another_database_is_refused_and_left_alone() {
     bed.downsample().await;
     let error = open(&SimVfs::new(2), Some(&bed.io), &bed.clock).unwrap_err();
     assert!(matches!(error, StorageError::ForeignRollups { .. }), "{error}");
+    // A checkpoint is another database: its log goes on with numbers that ours gives, too.
+    let name = bed.engine.checkpoint(Head::Flushed).await.unwrap();
+    let copy = format!("/data/snapshots/{name}");
+    let error = open_in(&copy, &bed.disk, Some(&bed.io), &bed.clock).unwrap_err();
+    assert!(matches!(error, StorageError::ForeignRollups { .. }), "{error}");
+    let copy = open_in(&copy, &bed.disk, None, &bed.clock).unwrap();
+    copy.downsample(Arc::default()).await.unwrap();
+    let copied = rows(&copy.snapshot(), Resolution::OneMinute, &[], EVERYTHING).await;
+    assert_eq!(copied.len(), 1);
     bed.check().await;
 }
 
