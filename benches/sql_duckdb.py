@@ -78,6 +78,7 @@ import json, sys, time, duckdb
 views, statement = json.load(sys.stdin)
 connection = duckdb.connect()
 connection.execute("SET threads = 2; SET TimeZone = 'UTC'; SET enable_external_file_cache = false")
+connection.execute("SET enable_progress_bar = false")
 for view in views:
     connection.execute(view)
 connection.execute("SELECT 1").fetchall()
