@@ -138,12 +138,10 @@ mod tests {
     fn envelopes() {
         let data = |out: &mut Vec<u8>| out.extend_from_slice(b"[]");
         assert_eq!(success_body(data, &[], &[]), br#"{"status":"success","data":[]}"#);
-        let notes: Vec<String> = (0..12).map(|number| format!("n{number}")).collect();
-        let body = String::from_utf8(success_body(data, &notes[..1], &notes)).unwrap();
+        let notes = ["n0".to_owned(), "n1".to_owned()];
         assert_eq!(
-            body,
-            "{\"status\":\"success\",\"data\":[],\"warnings\":[\"n0\"],\"infos\":[\"n0\",\"n1\",\
-             \"n2\",\"n3\",\"n4\",\"n5\",\"n6\",\"n7\",\"n8\",\"n9\"]}"
+            success_body(data, &notes[..1], &notes),
+            br#"{"status":"success","data":[],"warnings":["n0"],"infos":["n0","n1"]}"#
         );
         let error = ApiError::new(ErrorType::Execution, "a \"b\"");
         assert_eq!(

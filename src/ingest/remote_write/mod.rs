@@ -136,9 +136,9 @@ struct Sample {
 }
 
 /// Reads a `Sample`; both versions number its value 1 and its timestamp 2. Only version 2 has a
-/// start timestamp.
+/// start timestamp, and that only `WITH_START`.
 #[inline]
-fn sample(message: &[u8]) -> Result<Sample, Malformed> {
+fn sample<const WITH_START: bool>(message: &[u8]) -> Result<Sample, Malformed> {
     // As every sender writes it: both fields, in order.
     if let [0x09, rest @ ..] = message
         && let Some((value, [0x10, rest @ ..])) = rest.split_first_chunk()
@@ -149,7 +149,9 @@ fn sample(message: &[u8]) -> Result<Sample, Malformed> {
         if reader.rest.is_empty() {
             return Ok(Sample { value, timestamp, start: 0 });
         }
-        if let Some((0x18, rest)) = reader.rest.split_first() {
+        if let Some((0x18, rest)) = reader.rest.split_first()
+            && WITH_START
+        {
             reader = Reader::new(rest);
             let start = reader.varint()?.cast_signed();
             if reader.rest.is_empty() {
@@ -163,7 +165,8 @@ fn sample(message: &[u8]) -> Result<Sample, Malformed> {
         match (number, value) {
             (1, Value::Fixed64(bits)) => sample.value = f64::from_bits(bits),
             (2, Value::Varint(bits)) => sample.timestamp = bits.cast_signed(),
-            (3, Value::Varint(bits)) => sample.start = bits.cast_signed(),
+            (3, Value::Varint(bits)) if WITH_START => sample.start = bits.cast_signed(),
+            (3, _) if !WITH_START => {}
             (1..=3, _) => return Err(Malformed("a sample's field has the wrong wire type")),
             _ => {}
         }

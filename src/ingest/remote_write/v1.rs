@@ -79,7 +79,7 @@ fn predicted_series<R: SeriesResolver>(
     // One more label would make another key, and any tag but a sample's is unusual.
     while let [SAMPLE_TAG, len, after @ ..] = rest {
         let Some((message, after)) = after.split_at_checked(usize::from(*len)) else { break };
-        match sample(message) {
+        match sample::<false>(message) {
             Ok(sample) if *len < 0x80 && options.accepted.contains(sample.timestamp) => {
                 batch.push(*series, sample.timestamp, sample.value);
             }
@@ -127,7 +127,7 @@ impl Series {
                     }
                     self.scattered.extend_from_slice(&message[start..end]);
                 }
-                (2, Value::Bytes(message)) => self.samples.push(sample(message)?),
+                (2, Value::Bytes(message)) => self.samples.push(sample::<false>(message)?),
                 (3, Value::Bytes(_)) => self.exemplars += 1,
                 (4, Value::Bytes(_)) => self.histograms += 1,
                 (1..=4, _) => return Err(Malformed("a series' field has the wrong wire type")),

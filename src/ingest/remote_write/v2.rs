@@ -170,11 +170,11 @@ impl Series {
                 (1, Value::Bytes(packed)) => {
                     let mut reader = Reader::new(packed);
                     while !reader.rest.is_empty() {
-                        self.references.push(reference(reader.varint()?)?);
+                        self.references.push(reference(reader.varint()?));
                     }
                 }
-                (1, Value::Varint(one)) => self.references.push(reference(one)?),
-                (2, Value::Bytes(message)) => self.samples.push(sample(message)?),
+                (1, Value::Varint(one)) => self.references.push(reference(one)),
+                (2, Value::Bytes(message)) => self.samples.push(sample::<true>(message)?),
                 (3, Value::Bytes(_)) => self.histograms += 1,
                 (4, Value::Bytes(_)) => self.exemplars += 1,
                 (5, Value::Bytes(message)) => self.read_metadata(message)?,
@@ -190,8 +190,8 @@ impl Series {
         while let Some((number, value)) = reader.field()? {
             match (number, value) {
                 (1, Value::Varint(one)) => self.metric_type = u8::try_from(one).unwrap_or(0),
-                (3, Value::Varint(one)) => self.help = reference(one)?,
-                (4, Value::Varint(one)) => self.unit = reference(one)?,
+                (3, Value::Varint(one)) => self.help = reference(one),
+                (4, Value::Varint(one)) => self.unit = reference(one),
                 (1 | 3 | 4, _) => return Err(Malformed("metadata has the wrong wire type")),
                 _ => {}
             }
@@ -256,8 +256,11 @@ fn family(metric: &str, metric_type: MetricType) -> &str {
     }
 }
 
-fn reference(number: u64) -> Result<u32, Malformed> {
-    u32::try_from(number).map_err(|_| Malformed("a symbol reference has more than 32 bits"))
+/// A field of 32 bits of which more were written: the rest does not count.
+/// Source: protobuf.dev, "Updating A Message Type".
+#[expect(clippy::cast_possible_truncation, reason = "as every reader of protobuf does")]
+fn reference(number: u64) -> u32 {
+    number as u32
 }
 
 #[inline]
