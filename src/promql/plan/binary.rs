@@ -1,11 +1,12 @@
 //! Binary operators: between numbers, a vector and a number, two vectors.
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use hashbrown::HashMap;
 
 use crate::model::labels::quote;
 use crate::model::{Labels, LabelsBuilder, METADATA_LABELS, METRIC_NAME};
+use crate::promql::annotations::Annotations;
 use crate::promql::ast::{BinaryExpr, BinaryOp, Cardinality, VectorMatching};
 use crate::promql::error::PromqlError;
 use crate::promql::exec::binary::{Binary, CellOp, FILLED, Matching, Outputs};
@@ -31,13 +32,13 @@ impl Planner {
                 Planned::Scalar(left.zip(right, op))
             }
             (Planned::Vector(vector), Planned::Scalar(scalar)) => {
-                Planned::Vector(with_scalar(binary, vector, scalar, false)?)
+                Planned::Vector(with_scalar(binary, &self.annotations, vector, scalar, false)?)
             }
             (Planned::Scalar(scalar), Planned::Vector(vector)) => {
-                Planned::Vector(with_scalar(binary, vector, scalar, true)?)
+                Planned::Vector(with_scalar(binary, &self.annotations, vector, scalar, true)?)
             }
             (Planned::Vector(left), Planned::Vector(right)) => {
-                Planned::Vector(of_vectors(binary, left, right, grid)?)
+                Planned::Vector(of_vectors(binary, &self.annotations, left, right, grid)?)
             }
             _ => return Err(mistyped(&binary.left)),
         })
@@ -79,14 +80,14 @@ fn changes_metric(binary: &BinaryExpr) -> bool {
 
 fn with_scalar(
     binary: &BinaryExpr,
+    annotations: &Arc<Annotations>,
     vector: Vector,
     scalar: Scalar,
     scalar_is_left: bool,
 ) -> Result<Vector, PromqlError> {
-    let op = match binary.op {
-        // Only native histograms have anything to trim; numbers are left out.
-        BinaryOp::TrimUpper | BinaryOp::TrimLower => |_, _| ABSENT,
-        op => of_numbers(op).ok_or_else(|| mistyped(&binary.left))?,
+    let op: CellOp = match binary.op {
+        BinaryOp::TrimUpper | BinaryOp::TrimLower => untrimmed(binary, annotations),
+        op => Arc::new(of_numbers(op).ok_or_else(|| mistyped(&binary.left))?),
     };
     let filters = binary.op.is_comparison() && !binary.return_bool;
     let title = match scalar_is_left {
@@ -110,6 +111,7 @@ fn with_scalar(
 
 fn of_vectors(
     binary: &BinaryExpr,
+    annotations: &Arc<Annotations>,
     left: Vector,
     right: Vector,
     grid: Grid,
@@ -154,17 +156,22 @@ fn of_vectors(
     } else {
         pairs.by_pair(&mut table, &many_signatures, &one_signatures)?
     };
-    let shared = shared_rows(&outputs, table.len());
+    // What is not computed at all does not match twice.
+    let trims = matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower);
+    let shared = match trims {
+        true => vec![false; table.len()],
+        false => shared_rows(&outputs, table.len()),
+    };
     let plan = Binary::plan(
         [many.plan, one.plan],
         binary.op.as_str().to_owned(),
-        cell_op(binary)?,
+        cell_op(binary, annotations)?,
         Matching {
             signatures: signatures.numbers.len(),
             many: many_signatures,
             one: one_signatures,
             outputs,
-            one_to_one: matching.cardinality == Cardinality::OneToOne,
+            one_to_one: matching.cardinality == Cardinality::OneToOne && !trims,
             swapped,
             fill_many,
             fill_one,
@@ -185,9 +192,22 @@ fn set_op(op: BinaryOp) -> Option<SetOp> {
     })
 }
 
-fn cell_op(binary: &BinaryExpr) -> Result<CellOp, PromqlError> {
+/// Only native histograms have anything to trim; numbers are left out, with a remark.
+fn untrimmed(binary: &BinaryExpr, annotations: &Arc<Annotations>) -> CellOp {
+    let (annotations, remarked) = (Arc::clone(annotations), Once::new());
+    let (op, position) = (binary.op.as_str(), binary.left.span.start);
+    Arc::new(move |_, _| {
+        remarked.call_once(|| {
+            let text = "incompatible sample types encountered for binary operator";
+            annotations.info(format!("{text} {}: float {op} float", quote(op)), position);
+        });
+        ABSENT
+    })
+}
+
+fn cell_op(binary: &BinaryExpr, annotations: &Arc<Annotations>) -> Result<CellOp, PromqlError> {
     if matches!(binary.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) {
-        return Ok(Arc::new(|_, _| ABSENT));
+        return Ok(untrimmed(binary, annotations));
     }
     let op = of_numbers(binary.op).ok_or_else(|| mistyped(&binary.left))?;
     if binary.op.is_comparison() && !binary.return_bool {

@@ -150,8 +150,8 @@ impl Planner {
             | FunctionId::HistogramSum
             | FunctionId::HistogramStddev
             | FunctionId::HistogramStdvar => {
-                self.vector(&args[0], grid).await?;
-                Vector::empty(grid.steps())
+                let vector = self.vector(&args[0], grid).await?;
+                vector.mapped(title(call), cell_by_cell(|_| ABSENT))
             }
             FunctionId::Info => self.plan_info(call, grid).await?,
             _ => return Err(mistyped(expr)),
@@ -233,8 +233,8 @@ impl Planner {
             return Ok(Vector { table, ..starts });
         }
         // What is computed has none.
-        self.vector(arg, grid).await?;
-        Ok(Vector::empty(grid.steps()))
+        let vector = self.vector(arg, grid).await?;
+        Ok(vector.mapped("start_timestamp".to_owned(), cell_by_cell(|_| ABSENT)))
     }
 
     fn check_sort(&self, call: &Expr, grid: Grid) {
@@ -395,7 +395,7 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
 
 /// Rows under other labels, or under their own where `change` gives none. Rows that get the same
 /// ones become one, if they never meet.
-fn relabeled(
+pub(super) fn relabeled(
     vector: Vector,
     call: &Call,
     grid: Grid,

@@ -10,7 +10,7 @@ use crate::promql::error::PromqlError;
 use crate::promql::exec::histogram::{Bucket, BucketFn, Histogram, NoBucketFn};
 use crate::promql::exec::table::{SeriesRow, SeriesTable, TableBuilder};
 use crate::promql::functions::histogram;
-use crate::promql::plan::call::texts;
+use crate::promql::plan::call::{relabeled, texts};
 use crate::promql::plan::{Planner, Vector, mistyped};
 use crate::promql::scalar::Scalar;
 use crate::promql::types::FunctionId;
@@ -69,7 +69,6 @@ impl Planner {
             }
             FunctionId::HistogramQuantiles => {
                 let label = texts(&args[1..2])?[0];
-                // Quantiles that are written alike clash, if they meet, when the answer is made.
                 let mut rows = Vec::with_capacity(groups.len() * params.len());
                 for row in &groups.rows {
                     for (quantile, _) in &params {
@@ -111,7 +110,12 @@ impl Planner {
             malformed,
             grid.steps(),
         );
-        Ok(Vector::new(plan, table))
+        let vector = Vector::new(plan, table);
+        match call.function.id {
+            // Quantiles that are written alike clash if they meet.
+            FunctionId::HistogramQuantiles => relabeled(vector, call, grid, false, |_| None),
+            _ => Ok(vector),
+        }
     }
 
     fn quantile(
