@@ -280,11 +280,18 @@ fn is_classic(name: &str, also: impl Fn(u8) -> bool) -> bool {
 
 /// `text` in double quotes, with the escapes that Go's `strconv.Quote` writes for printable text.
 pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for char in text.chars() {
+    quoted(text.chars(), '"')
+}
+
+/// A character in single quotes, as Go's `%q` writes it.
+pub fn quote_char(char: char) -> String {
+    quoted(std::iter::once(char), '\'')
+}
+
+fn quoted(chars: impl Iterator<Item = char>, mark: char) -> String {
+    let mut out = String::from(mark);
+    for char in chars {
         match char {
-            '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
@@ -296,10 +303,15 @@ pub fn quote(text: &str) -> String {
             control if u32::from(control) < 0x20 || control == '\u{7f}' => {
                 out.push_str(&format!("\\x{:02x}", u32::from(control)));
             }
-            other => out.push(other),
+            other => {
+                if other == mark {
+                    out.push('\\');
+                }
+                out.push(other);
+            }
         }
     }
-    out.push('"');
+    out.push(mark);
     out
 }
 

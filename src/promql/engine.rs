@@ -235,6 +235,7 @@ async fn answer(
     clock: &dyn Clock,
 ) -> Result<Answer, PromqlError> {
     let planless = |value| Ok(Answer { value, plan: None, planned_at: clock.monotonic() });
+    planner.check_durations(expr)?;
     if expr.value_type() == ValueType::Range {
         let range = planner.plan_range(expr, grid, Wanted::Samples).await?;
         let planned_at = clock.monotonic();

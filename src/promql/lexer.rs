@@ -6,6 +6,7 @@
 //!
 //! Invariant: the last token is [`TokenKind::Eof`] or [`TokenKind::Error`], and it is the only one.
 
+use crate::model::labels::quote_char;
 use crate::promql::ast::{AggregateOp, BinaryOp, Span};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,8 +166,7 @@ enum Brackets {
     Open {
         /// Whether a number has been read. What comes behind it is read as a statement is.
         has_number: bool,
-        /// Whether something stands in front of a colon; to Prometheus `step()` is nothing.
-        has_range: bool,
+        /// Whether a colon has been read.
         has_colon: bool,
     },
 }
@@ -241,8 +241,7 @@ impl Lexer<'_> {
                 TokenKind::LeftBrace
             }
             '[' => {
-                self.brackets =
-                    Brackets::Open { has_number: false, has_range: false, has_colon: false };
+                self.brackets = Brackets::Open { has_number: false, has_colon: false };
                 TokenKind::LeftBracket
             }
             ']' => return Err(self.error(start, "unexpected right bracket ']'")),
@@ -250,7 +249,11 @@ impl Lexer<'_> {
             '.' if self.peek().is_some_and(|next| next.is_ascii_digit()) => self.number(start)?,
             '0'..='9' => self.number(start)?,
             _ if is_word_start(char) || char == ':' => self.word(start),
-            _ => return Err(self.error(start, format!("unexpected character: {char:?}"))),
+            _ => {
+                return Err(
+                    self.error(start, format!("unexpected character: {}", quote_char(char)))
+                );
+            }
         })
     }
 
@@ -273,14 +276,14 @@ impl Lexer<'_> {
                 TokenKind::Identifier
             }
             _ => {
-                let message = format!("unexpected character inside braces: {char:?}");
+                let message = format!("unexpected character inside braces: {}", quote_char(char));
                 return Err(self.error(start, message));
             }
         })
     }
 
     fn inside_brackets(&mut self, char: char, start: usize) -> Result<TokenKind, LexError> {
-        let Brackets::Open { has_number, has_range, has_colon } = self.brackets else {
+        let Brackets::Open { has_number, has_colon } = self.brackets else {
             return self.statement(char, start);
         };
         Ok(match char {
@@ -291,20 +294,16 @@ impl Lexer<'_> {
             '[' if has_number => {
                 return Err(self.error(start, "unexpected left bracket '['"));
             }
-            ':' if !has_range => {
-                let message = "unexpected colon before duration in duration expression";
-                return Err(self.error(self.at, message));
-            }
             ':' if has_colon => return Err(self.error(start, "unexpected colon ':'")),
             ':' => {
-                self.brackets = Brackets::Open { has_number, has_range, has_colon: true };
+                self.brackets = Brackets::Open { has_number, has_colon: true };
                 TokenKind::Colon
             }
             ',' | '+' | '-' | '*' | '/' | '%' | '^' | '(' | ')' => self.statement(char, start)?,
             _ if char.is_ascii_digit()
                 || char == '.' && self.peek().is_some_and(|next| next.is_ascii_digit()) =>
             {
-                self.brackets = Brackets::Open { has_number: true, has_range: true, has_colon };
+                self.brackets = Brackets::Open { has_number: true, has_colon };
                 self.number(start)?
             }
             _ if is_word_start(char) => {
@@ -314,11 +313,12 @@ impl Lexer<'_> {
                         keyword
                         @ (Keyword::Step | Keyword::Range | Keyword::MaxOf | Keyword::MinOf),
                     )) => {
-                        self.brackets = Brackets::Open { has_number, has_range: true, has_colon };
+                        self.brackets = Brackets::Open { has_number, has_colon };
                         TokenKind::Keyword(keyword)
                     }
                     _ if has_number => {
-                        let message = format!("unexpected character: {char:?}, expected ':'");
+                        let message =
+                            format!("unexpected character: {}, expected ':'", quote_char(char));
                         return Err(self.error(start, message));
                     }
                     _ => return Err(self.not_in_duration(char, start)),
@@ -330,7 +330,10 @@ impl Lexer<'_> {
     }
 
     fn not_in_duration(&self, char: char, start: usize) -> LexError {
-        self.error(start, format!("unexpected character in duration expression: {char:?}"))
+        self.error(
+            start,
+            format!("unexpected character in duration expression: {}", quote_char(char)),
+        )
     }
 
     fn left_paren(&mut self) -> TokenKind {
@@ -511,7 +514,9 @@ impl Lexer<'_> {
     fn skip_blank(&mut self) {
         loop {
             self.skip_while(is_space);
-            if self.peek() != Some('#') {
+            // In front of a duration there are no comments.
+            let is_duration = matches!(self.brackets, Brackets::Open { has_number: false, .. });
+            if is_duration || self.peek() != Some('#') {
                 return;
             }
             self.skip_while(|char| char != '\n' && char != '\r');
@@ -520,7 +525,7 @@ impl Lexer<'_> {
 
     fn after_bang(&mut self, start: usize, place: &str) -> LexError {
         let message = match self.advance() {
-            Some(char) => format!("unexpected character after '!'{place}: {char:?}"),
+            Some(char) => format!("unexpected character after '!'{place}: {}", quote_char(char)),
             None => format!("unexpected end of input after '!'{place}"),
         };
         self.error(start, message)

@@ -15,7 +15,13 @@ impl Parser<'_> {
         self.aggregations -= 1;
         let grouping = match before {
             Some(grouping) => grouping,
-            None => self.grouping()?.unwrap_or_default(),
+            None => match self.grouping()? {
+                Some(grouping) => grouping,
+                None => {
+                    self.check_next()?;
+                    Grouping::default()
+                }
+            },
         };
         let span = Span::new(start, self.last_end);
         if args.is_empty() {

@@ -42,6 +42,7 @@ impl Parser<'_> {
         if let DurationKind::Literal(literal) = &duration.kind
             && (literal.value <= 0.0 || literal.value.is_nan())
         {
+            self.check_next()?;
             return Err(self.error("duration must be greater than 0", duration.span));
         }
         Ok(duration)
@@ -81,6 +82,7 @@ impl Parser<'_> {
         let op_span = self.bump().span;
         let (right, right_height) = self.duration(power(op).1, place)?;
         if let DurationKind::Literal(NumberLiteral { value: 0.0, .. }) = right.kind {
+            self.check_next()?;
             match op {
                 DurationOp::Div => return Err(self.error("division by zero", op_span)),
                 DurationOp::Mod => return Err(self.error("modulo by zero", op_span)),

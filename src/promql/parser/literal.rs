@@ -49,7 +49,7 @@ pub(crate) fn duration_millis(source: &str) -> Result<i64, String> {
     while !rest.is_empty() {
         let digits = rest.find(|char: char| !char.is_ascii_digit()).unwrap_or(rest.len());
         let (count, tail) = rest.split_at(digits);
-        let letters = tail.find(|char: char| !char.is_ascii_alphabetic()).unwrap_or(tail.len());
+        let letters = tail.find(|char: char| char.is_ascii_digit()).unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(letters);
         if count.is_empty() || unit.is_empty() {
             return Err(malformed());
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(duration_millis("5m1m"), Err("not a valid duration string: \"5m1m\"".into()));
         assert_eq!(duration_millis("1hs"), Err("unknown unit \"hs\" in duration \"1hs\"".into()));
         assert_eq!(duration_millis("300y"), Err("duration out of range".into()));
-        assert_eq!(duration_millis("1.5h"), Err("not a valid duration string: \"1.5h\"".into()));
+        assert_eq!(duration_millis("1.5h"), Err("unknown unit \".\" in duration \"1.5h\"".into()));
     }
 
     #[test]

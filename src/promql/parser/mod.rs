@@ -157,6 +157,15 @@ impl<'a> Parser<'a> {
         ParseError::new(message, span, self.text)
     }
 
+    /// Complains of the next token if it is none: as Prometheus does, which looks at it before it
+    /// says what is wrong with what it has read.
+    fn check_next(&self) -> Result<(), ParseError> {
+        match self.peek().kind {
+            TokenKind::Error => Err(self.unexpected("", "")),
+            _ => Ok(()),
+        }
+    }
+
     /// Complains of the next token. Where no context is given, an aggregation around it is one.
     fn unexpected(&self, context: &str, expected: &str) -> ParseError {
         let is_aggregation = context.is_empty() && self.aggregations > 0;

@@ -206,6 +206,7 @@ fn errors_say_what_prometheus_says() {
         ("foo[0m]", "1:5: parse error: duration must be greater than 0"),
         ("foo[5s/0]", "1:7: parse error: division by zero"),
         ("foo[9e10:1]", "1:5: parse error: duration out of range"),
+        ("foo \u{0}", "1:5: parse error: unexpected character: '\\x00'"),
         ("foo[5m1h]", "1:5: parse error: not a valid duration string: \"5m1h\""),
         ("foo offset 1m[5m]", "1:14: parse error: no offset modifiers allowed before range"),
         ("foo @ 1 [5m]", "1:9: parse error: no @ modifiers allowed before range"),

@@ -102,6 +102,7 @@ impl Planner {
                 absent(vector, &args[0], grid)
             }
             FunctionId::AbsentOverTime => {
+                check_edges(RangeFunction::Present, "absent_over_time", &args[0])?;
                 let no_params = (Vec::new(), args[0].span.start);
                 let present = self.plan_windows(RangeFunction::Present, &args[0], no_params, grid);
                 absent(present.await?, &args[0], grid)
@@ -125,18 +126,18 @@ impl Planner {
                 sorted(vector, SortBy::Rank, ranks, call, grid)
             }
             FunctionId::LabelReplace => {
-                let vector = self.vector(&args[0], grid).await?;
                 let texts = texts(&args[1..])?;
                 let replace = LabelReplace::new(texts[0], texts[1], texts[2], texts[3])
                     .map_err(PromqlError::execution)?;
+                let vector = self.vector(&args[0], grid).await?;
                 let names = replace.sets_metric_name();
                 relabeled(vector, call, grid, names, |labels| replace.apply(labels))?
             }
             FunctionId::LabelJoin => {
-                let vector = self.vector(&args[0], grid).await?;
                 let texts = texts(&args[1..])?;
                 let join = LabelJoin::new(texts[0], texts[1], &texts[2..])
                     .map_err(PromqlError::execution)?;
+                let vector = self.vector(&args[0], grid).await?;
                 let names = join.sets_metric_name();
                 relabeled(vector, call, grid, names, |labels| Some(join.apply(labels)))?
             }
@@ -193,9 +194,7 @@ impl Planner {
         (params, position): (Vec<Scalar>, usize),
         grid: Grid,
     ) -> Result<Vector, PromqlError> {
-        if let ExprKind::MatrixSelector(matrix) = &range.without_parens().kind {
-            check_edges(function, edges(matrix.selector.extension))?;
-        }
+        check_edges(function, function.name(), range)?;
         let annotations = &self.annotations;
         let make = |window: Window| -> Arc<dyn WindowKernel> {
             Arc::new(RangeKernel {
@@ -285,7 +284,10 @@ pub(super) fn texts(args: &[Expr]) -> Result<Vec<&str>, PromqlError> {
         .collect()
 }
 
-fn check_edges(function: RangeFunction, edges: Edges) -> Result<(), PromqlError> {
+/// Refuses edges that a function, which the query calls `name`, does not accept.
+fn check_edges(function: RangeFunction, name: &str, range: &Expr) -> Result<(), PromqlError> {
+    let ExprKind::MatrixSelector(matrix) = &range.without_parens().kind else { return Ok(()) };
+    let edges = edges(matrix.selector.extension);
     if function.accepts(edges) {
         return Ok(());
     }
@@ -293,7 +295,6 @@ fn check_edges(function: RangeFunction, edges: Edges) -> Result<(), PromqlError>
         Edges::Anchored => ("anchored", "changes, delta, increase, rate, resets"),
         Edges::Plain | Edges::Smoothed => ("smoothed", "delta, increase, rate"),
     };
-    let name = function.name();
     Err(PromqlError::execution(format!(
         "{modifier} modifier can only be used with: {allowed} - not with {name}"
     )))

@@ -174,6 +174,26 @@ impl Planner {
             .map_err(|error| PromqlError::Parse(error.to_string()))
     }
 
+    /// Computes every duration of an expression: one that makes no sense is told before all else.
+    pub(crate) fn check_durations(&self, expr: &Expr) -> Result<(), PromqlError> {
+        match &expr.kind {
+            ExprKind::VectorSelector(selector) => self.shift(&selector.shift).map(drop)?,
+            ExprKind::MatrixSelector(matrix) => {
+                self.millis(&matrix.range, DurationSign::Positive)?;
+                self.shift(&matrix.selector.shift)?;
+            }
+            ExprKind::Subquery(subquery) => {
+                self.shift(&subquery.shift)?;
+                if let Some(step) = &subquery.step {
+                    self.millis(step, DurationSign::Positive)?;
+                }
+                self.millis(&subquery.range, DurationSign::Positive)?;
+            }
+            _ => {}
+        }
+        expr.children().into_iter().try_for_each(|child| self.check_durations(child))
+    }
+
     /// Runs a plan to its end: numbers and cells of its rows.
     pub(crate) async fn run(
         &self,
