@@ -142,8 +142,11 @@ async fn sql_sees_rows_of_rollups_as_long_as_they_are_kept() {
         let all = api.sql(&format!("SELECT last, bucket_start FROM {table}")).await;
         assert_eq!(all.as_array().unwrap().len(), rows, "{table}");
     }
-    let none = [("query", "SELECT * FROM rollup_1m.early")];
-    assert_eq!(api.post_form("/api/v1/sql", &none).await.status, 400);
+    for unknown in ["rollup_1m.early", "rollup_5m.erly", "rollup_1h.\"\""] {
+        let none = [("query", &*format!("SELECT * FROM {unknown}"))];
+        let answer = api.post_form("/api/v1/sql", &none).await;
+        assert_eq!(answer.status, 400, "{unknown}: {}", answer.text());
+    }
     let hosts = "SELECT host, count(*) AS n, min(first) AS first FROM rollup_1m.m GROUP BY host";
     assert_eq!(api.sql(hosts).await, json!([{"host": "a", "n": 12, "first": 12.0}]));
     let some = "SELECT first FROM rollup_1m.m WHERE bucket_end < '2023-11-07T13:00:00Z' LIMIT 5";

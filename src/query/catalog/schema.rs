@@ -69,12 +69,26 @@ impl Metrics {
     async fn expired_names(&self, resolution: Resolution) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         if let Some(view) = self.rollups()
-            && let Err(error) = add_expired_names(view, resolution, &mut names).await
+            && let Err(error) = add_expired_names(view, resolution, &[], &mut names).await
         {
             self.snapshot
                 .warn(format!("metrics whose raw samples have expired may not be listed: {error}"));
         }
+        names.remove(ALL_METRICS);
         names
+    }
+
+    /// Whether the metric has rows where raw samples have expired.
+    async fn has_expired_rows(
+        &self,
+        name: &str,
+        resolution: Resolution,
+    ) -> Result<bool, QueryError> {
+        let Some(view) = self.rollups() else { return Ok(false) };
+        let mut names = BTreeSet::new();
+        let matcher = [Matcher::equal(METRIC_NAME, name)];
+        add_expired_names(view, resolution, &matcher, &mut names).await?;
+        Ok(!names.is_empty())
     }
 
     /// Whether the metric has raw samples.
@@ -139,10 +153,11 @@ const SPAN_MS: i64 = 7_200_000;
 async fn add_expired_names(
     view: &RollupView,
     resolution: Resolution,
+    matchers: &[Matcher],
     names: &mut BTreeSet<String>,
 ) -> Result<(), StorageError> {
     for span in view.expired(resolution) {
-        let mut batches = view.read(resolution, &[], span, RollupColumnSet::NONE);
+        let mut batches = view.read(resolution, matchers, span, RollupColumnSet::NONE);
         while let Some(batch) = batches.try_next().await? {
             for (labels, _) in &batch.series {
                 if let Some(name) = labels.get(METRIC_NAME).filter(|name| !names.contains(*name)) {
@@ -152,7 +167,6 @@ async fn add_expired_names(
             tokio::task::yield_now().await;
         }
     }
-    names.remove(ALL_METRICS);
     Ok(())
 }
 
@@ -183,7 +197,7 @@ impl MetricSchema {
             return Ok(true);
         }
         let Some(resolution) = self.resolution else { return Ok(false) };
-        Ok(self.expired(resolution).await.contains(name))
+        self.metrics.has_expired_rows(name, resolution).await
     }
 
     fn make(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
@@ -202,6 +216,10 @@ impl SchemaProvider for MetricSchema {
     }
 
     async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>> {
+        // Of what only rows may know, they are asked, so that a wrong name is told.
+        if self.resolution.is_some() && !self.lists(name).await? {
+            return Ok(None);
+        }
         self.make(name)
     }
 
