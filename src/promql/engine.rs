@@ -303,7 +303,27 @@ async fn raw_samples(
             })?;
         }
     }
-    Ok(by_labels(series, |series| &series.labels, &mut Pace::default()).await)
+    joined(by_labels(series, |series| &series.labels, &mut Pace::default()).await)
+}
+
+/// Neighbours that have the same labels without their names become one, unless they meet.
+fn joined(series: Vec<RangeSeries>) -> Result<Vec<RangeSeries>, PromqlError> {
+    let mut joined: Vec<RangeSeries> = Vec::with_capacity(series.len());
+    for one in series {
+        let Some(last) = joined.last_mut().filter(|last| last.labels == one.labels) else {
+            joined.push(one);
+            continue;
+        };
+        let timestamps = std::mem::take(&mut last.timestamps).into_iter().chain(one.timestamps);
+        let values = std::mem::take(&mut last.values).into_iter().chain(one.values);
+        let mut samples: Vec<(Timestamp, f64)> = timestamps.zip(values).collect();
+        samples.sort_unstable_by_key(|(at, _)| *at);
+        if samples.windows(2).any(|pair| pair[0].0 == pair[1].0) {
+            return Err(PromqlError::execution(SAME_LABELSET));
+        }
+        (last.timestamps, last.values) = samples.into_iter().unzip();
+    }
+    Ok(joined)
 }
 
 /// Puts an answer's elements in Prometheus' order of label sets.
