@@ -13,6 +13,7 @@
 
 mod changes;
 mod compare;
+mod engine;
 mod generator;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,7 +52,7 @@ impl Api {
     }
 }
 
-/// A Prometheus with a node_exporter beside it, killed when dropped.
+/// Processes to compare with, killed when dropped.
 struct Peers(Vec<Child>);
 
 impl Drop for Peers {
