@@ -28,7 +28,12 @@ impl Planner {
         let right = self.plan(&binary.right, grid).await?;
         Ok(match (left, right) {
             (Planned::Scalar(left), Planned::Scalar(right)) => {
-                let op = of_numbers(binary.op).ok_or_else(|| mistyped(&binary.left))?;
+                let op = of_numbers(binary.op).ok_or_else(|| {
+                    let op = quote(binary.op.as_str());
+                    PromqlError::execution(format!(
+                        "operator {op} not allowed for Scalar operations"
+                    ))
+                })?;
                 Planned::Scalar(left.zip(right, op))
             }
             (Planned::Vector(vector), Planned::Scalar(scalar)) => {
