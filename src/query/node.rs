@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::Result as DataFusionResult;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{Distribution, EquivalenceProperties, LexOrdering, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
@@ -26,7 +26,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, InputDistributionRequirements, Partitioning,
     PlanProperties,
 };
-use futures::stream::{BoxStream, StreamExt};
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
 
 use crate::query::batch::BATCH_CELLS;
 use crate::query::error::QueryError;
@@ -301,6 +301,29 @@ pub fn gather(
     }
     let all = futures::stream::iter(streams).flatten();
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, all)))
+}
+
+/// A stream of all that `make` makes of each batch of the node's input, for nodes that may make
+/// several of one.
+pub fn make_of_each<N, F>(
+    node: Arc<N>,
+    run: Run,
+    make: fn(Arc<N>, Arc<Run>, RecordBatch) -> F,
+) -> DataFusionResult<BatchStream>
+where
+    N: Send + Sync + 'static,
+    F: Future<Output = Result<Vec<RecordBatch>, QueryError>> + Send + 'static,
+{
+    let input = run.input()?;
+    let run = Arc::new(run);
+    let stream = input.then(move |batch| {
+        let made = batch.map(|batch| make(Arc::clone(&node), Arc::clone(&run), batch));
+        async move {
+            let batches = made?.await?;
+            Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok)))
+        }
+    });
+    Ok(stream.try_flatten().boxed())
 }
 
 /// A stream that first awaits `make`, for nodes that must see all input before they yield.

@@ -4,13 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_plan::ExecutionPlan;
-use futures::{StreamExt, TryStreamExt};
 
 use crate::query::QueryError;
 use crate::query::batch::{VectorBatches, VectorRows, vector_schema};
-use crate::query::node::{BatchStream, Node, NodeExec, Run};
+use crate::query::node::{BatchStream, Node, NodeExec, Run, make_of_each};
 use crate::query::pace::Pace;
 
 /// Repeats the one cell of each row at every step; rows keep their numbers.
@@ -51,15 +50,6 @@ impl Node for Repeat {
     }
 
     fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
-        let input = run.input()?;
-        let context = Arc::new((self, run));
-        let stream = input.then(move |batch| {
-            let context = Arc::clone(&context);
-            async move {
-                let batches = context.0.repeat(&batch?, &context.1).await?;
-                Ok::<_, DataFusionError>(futures::stream::iter(batches.into_iter().map(Ok)))
-            }
-        });
-        Ok(stream.try_flatten().boxed())
+        make_of_each(self, run, |node, run, batch| async move { node.repeat(&batch, &run).await })
     }
 }

@@ -4,15 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use datafusion::error::{DataFusionError, Result as DataFusionResult};
+use datafusion::error::Result as DataFusionResult;
 use datafusion::physical_plan::ExecutionPlan;
-use futures::{StreamExt, TryStreamExt};
 
 use crate::model::{Samples, is_stale};
 use crate::promql::exec::table::SeriesTable;
 use crate::query::batch::{SampleBuilder, VectorBuilder, VectorRows, sample_schema, vector_schema};
 use crate::query::kernel::evaluate;
-use crate::query::node::{BatchStream, Node, NodeExec, Run};
+use crate::query::node::{BatchStream, Node, NodeExec, Run, make_of_each};
 use crate::query::pace::Pace;
 use crate::query::scan::ScanOutput;
 use crate::query::{Grid, QueryError};
@@ -112,15 +111,6 @@ impl Node for Windows {
     }
 
     fn run(self: Arc<Self>, run: Run) -> DataFusionResult<BatchStream> {
-        let input = run.input()?;
-        let context = Arc::new((self, run));
-        let stream = input.then(move |batch| {
-            let context = Arc::clone(&context);
-            async move {
-                let made = context.0.evaluate(&batch?, &context.1).await?;
-                Ok::<_, DataFusionError>(futures::stream::iter(made.into_iter().map(Ok)))
-            }
-        });
-        Ok(stream.try_flatten().boxed())
+        make_of_each(self, run, |node, run, batch| async move { node.evaluate(&batch, &run).await })
     }
 }
